@@ -1,0 +1,66 @@
+# One door to everything: each target installs what it needs (Debian packages, uv, the environment in .venv),
+# does only what is not up to date, and says what it does. `make` alone prints the list.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+ARGS ?=
+
+export UV_PYTHON_DOWNLOADS := never
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+PY := .venv/bin/python
+say = printf '\033[1m==> %s\033[0m\n' '$(1)'
+
+.PHONY: help demo test test-fast test-kernel lint format bench build environment lock clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@printf '\nEach target installs what it needs on Debian 12. Root installs Debian packages; without root\n'
+	@printf 'what is missing is named. More: docs/development.md\n'
+
+environment: ## Python environment in .venv, from requirements.lock
+	@scripts/environment.sh build
+
+build: environment ## Compile the BPF programs, the libbpf binding and the wire messages
+	@$(PY) hatch_build.py
+
+demo: build ## Show a secret rotated under running programs (as root: from the kernel; else: on tmpfs)
+	@exec .venv/bin/kernelsecret-ctl demo $(ARGS)
+
+test: test-fast test-kernel ## All tests, the fast ones first (CI=true: what cannot run fails)
+
+test-fast: build ## Unit and contract tests: no root needed
+	@$(call say,unit and contract tests)
+	@$(PY) -m pytest tests/unit tests/contract $(ARGS)
+
+test-kernel: build ## Tests on the running kernel: root and BPF needed
+	@scripts/apt.sh test
+	@$(call say,kernel tests)
+	@$(PY) -m pytest tests/kernel $(ARGS)
+
+lint: build ## ruff, mypy, import directions
+	@$(call say,ruff)
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@$(call say,mypy)
+	@.venv/bin/mypy
+	@$(call say,import directions)
+	@.venv/bin/lint-imports
+
+format: environment ## Format the code and mend what can be mended
+	@.venv/bin/ruff check --fix-only .
+	@.venv/bin/ruff format .
+
+bench: build ## Measure on this machine; writes bench/results.json and docs/benchmarks.md
+	@exec $(PY) -m bench $(ARGS)
+
+lock: ## Resolve the dependencies of pyproject.toml anew into requirements.lock
+	@scripts/lock.sh $(ARGS)
+
+clean: ## Remove everything that was built, and the environment
+	@rm -rf .venv .tools .stamps build dist agent/csi/wire agent/kernel/objects agent/kernel/_libbpf*.so
+	@find . -name __pycache__ -prune -exec rm -rf {} + -o -name '.*_cache' -prune -exec rm -rf {} +
