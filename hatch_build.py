@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent
 OBJECTS = ROOT / "agent/kernel/objects"
 WIRE = ROOT / "agent/csi/wire"
 BINDING = ROOT / "agent/kernel/_libbpf.abi3.so"
-BPF_FLAGS = ("-g", "-O2", "-target", "bpf", "-mcpu=v3", "-Wall", "-Wextra", "-Werror", "-Wno-sign-compare")
+BPF_FLAGS = ("-g", "-O2", "-target", "bpf", "-mcpu=v3", "-Wall", "-Werror")
 LLVM_VERSIONS = ("", "-19", "-18", "-17", "-16", "-15", "-14")
 
 
@@ -136,7 +136,11 @@ def build_wire() -> list[Path]:
     outputs.append(WIRE / "__init__.py")
 
     def generate(scratch: Path) -> list[Path]:
-        command = ["protoc", f"-Iagent/csi/wire={ROOT / 'agent/csi'}", f"-I{Path(grpc_tools.__file__).parent / '_proto'}"]
+        command = [
+            "protoc",
+            f"-Iagent/csi/wire={ROOT / 'agent/csi'}",
+            f"-I{Path(grpc_tools.__file__).parent / '_proto'}",
+        ]
         command += [f"--python_out={scratch}", f"--pyi_out={scratch}"]
         if protoc.main([*command, *(f"agent/csi/wire/{path.name}" for path in protos)]):
             raise BuildError("protoc refused the contract in agent/csi (its words are above)")

@@ -1,0 +1,33 @@
+"""What all tests share: a marker for each tier by its folder, and what the kernel tier needs of the machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from tests.needs import kernel_lacks, need
+
+TIERS = ("unit", "contract", "kernel")
+HERE = Path(__file__).parent
+
+# CI repeats the same examples, so that a red run can be run again; a developer's machine looks for new ones.
+settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
+settings.register_profile("developer", deadline=None)
+settings.load_profile("ci" if os.environ.get("CI") == "true" else "developer")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        tier = item.path.relative_to(HERE).parts[0]
+        if tier in TIERS:
+            item.add_marker(tier)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before any fixture of a kernel test, which may already touch the kernel."""
+    if item.get_closest_marker("kernel"):
+        lack = kernel_lacks()
+        need(lack is None, f"{lack} for tests of the kernel")
