@@ -26,6 +26,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(tier)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says in plain words that a green run left the kernel out."""
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if "kernel" in report.keywords]
+    if skipped and (lack := kernel_lacks()):
+        terminalreporter.section("the kernel tier did not run", yellow=True)
+        terminalreporter.line(f"{len(skipped)} tests of the kernel need {lack}. As root, with BPF: make test-kernel")
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Before any fixture of a kernel test, which may already touch the kernel."""
     if item.get_closest_marker("kernel"):

@@ -30,7 +30,10 @@ MACHINE = [r"/home/" + r"[a-z]\w+/", "/ro" + "ot/", "/wo" + "rk/", "/Us" + "ers/
 def in_git() -> list[Path]:
     git = need_program("git")
     listed = subprocess.run(
-        [git, "ls-files", "-z", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+        [git, "-c", f"safe.directory={ROOT}", "ls-files", "-z", "-co", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
     )
     names = listed.stdout.decode().split("\0")
     return [ROOT / name for name in names if name and (ROOT / name).is_file() and Path(name).suffix not in BINARY]
