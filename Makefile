@@ -10,8 +10,6 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 PYTHON ?= python3
 ARGS ?=
 
-export UV_PYTHON_DOWNLOADS := never
-export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 PY := .venv/bin/python
 say = printf '\033[1m==> %s\033[0m\n' '$(1)'

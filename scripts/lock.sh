@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+export UV_SYSTEM_CERTS=true
 scripts/environment.sh tools
 common=(--universal --generate-hashes --python-version 3.11 --no-annotate --quiet
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock")
