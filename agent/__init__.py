@@ -1,0 +1,1 @@
+"""The node agent: it publishes volumes over CSI and serves their files from the kernel."""

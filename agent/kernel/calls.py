@@ -1,0 +1,150 @@
+"""System calls into BPF, typed: every failure is a KernelError with its errno, and every call is counted."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from ctypes import Array, Structure, addressof, c_uint32, c_uint64, sizeof
+from typing import TypeVar
+
+from agent.errors import AgentError
+from agent.kernel._libbpf import ffi, lib
+
+S = TypeVar("S", bound=Structure)
+V = TypeVar("V", bound=Structure)
+
+NO_FLAGS = 0
+ONLY_NEW = 1
+"""BPF_NOEXIST: the key must not be there yet."""
+IN_PLACE = 4
+"""BPF_F_LOCK: overwrite the element where it is, instead of putting another in its place."""
+
+
+class KernelError(AgentError):
+    """The kernel refused a call; `errno` says why, `call` which one."""
+
+    def __init__(self, call: str, number: int, detail: str = "") -> None:
+        self.call = call
+        self.errno = number
+        name = errno.errorcode.get(number, str(number))
+        super().__init__(f"{call}: {name} ({os.strerror(number)})" + (f"; {detail}" if detail else ""))
+
+
+class Key32(Structure):
+    """The key of an array map."""
+
+    value: int
+    _fields_ = (("value", c_uint32),)
+
+
+class Key64(Structure):
+    """The key of a map by id."""
+
+    value: int
+    _fields_ = (("value", c_uint64),)
+
+
+Count = Callable[[str, str], None]
+_count: Count = lambda call, result: None  # noqa: E731 (replaced by count_with)
+
+
+def count_with(count: Count) -> None:
+    """Tell `count(call, result)` of every call from now on; result is `ok` or the errno's name."""
+    global _count
+    _count = count
+
+
+def checked(call: str, result: int) -> int:
+    """The result of a call, or KernelError where it is negative."""
+    if result < 0:
+        _count(call, errno.errorcode.get(-result, str(-result)))
+        raise KernelError(call, -result)
+    _count(call, "ok")
+    return result
+
+
+def _at(value: Structure) -> object:
+    return ffi.cast("void *", addressof(value))
+
+
+def update(fd: int, key: Structure, value: Structure, flags: int = NO_FLAGS) -> None:
+    """bpf_map_update_elem."""
+    checked("map_update", lib.ks_map_update(fd, _at(key), _at(value), flags))
+
+
+def lookup(fd: int, key: Structure, kind: type[S]) -> S | None:
+    """bpf_map_lookup_elem; None where there is no such key."""
+    value = kind()
+    result = lib.ks_map_lookup(fd, _at(key), _at(value))
+    if result == -errno.ENOENT:
+        return None
+    checked("map_lookup", result)
+    return value
+
+
+def delete(fd: int, key: Structure) -> bool:
+    """bpf_map_delete_elem; False where there was no such key."""
+    result = lib.ks_map_delete(fd, _at(key))
+    if result == -errno.ENOENT:
+        return False
+    checked("map_delete", result)
+    return True
+
+
+def keys(fd: int, kind: type[S]) -> Iterator[S]:
+    """Every key of a map that nobody else is deleting from."""
+    previous: S | None = None
+    while True:
+        key = kind()
+        result = lib.ks_map_next_key(fd, ffi.NULL if previous is None else _at(previous), _at(key))
+        if result == -errno.ENOENT:
+            return
+        checked("map_next_key", result)
+        yield key
+        previous = key
+
+
+def update_batch(fd: int, all_keys: Array[S], values: Array[V], element_flags: int = NO_FLAGS) -> None:
+    """bpf_map_update_batch: as many keys as values. A failure may leave a part of them written."""
+    done = ffi.new("uint32_t *", len(all_keys))
+    result = lib.ks_map_update_batch(
+        fd, ffi.cast("void *", addressof(all_keys)), ffi.cast("void *", addressof(values)), done, element_flags
+    )
+    checked("map_update_batch", result)
+
+
+def delete_batch(fd: int, all_keys: Array[S]) -> None:
+    """bpf_map_delete_batch; keys that are not there are an error (ENOENT)."""
+    done = ffi.new("uint32_t *", len(all_keys))
+    checked("map_delete_batch", lib.ks_map_delete_batch(fd, ffi.cast("void *", addressof(all_keys)), done))
+
+
+def size_of(kind: type[Structure]) -> int:
+    """Size of a struct in bytes."""
+    return sizeof(kind)
+
+
+def create_array(name: str, value_bytes: int, entries: int) -> int:
+    """A new array map with u32 keys; the descriptor is the caller's to close."""
+    return checked("map_create", lib.ks_map_create(b"array", name.encode(), 4, value_bytes, entries))
+
+
+def iterator_link(program: int, steps_map: int) -> int:
+    """A link that runs `program` over the elements of `steps_map` at each read; the descriptor is the caller's to close."""
+    return checked("link_create", lib.ks_iter_link(program, steps_map))
+
+
+def replace_program(link: int, program: int) -> None:
+    """Swap the program of a live iterator link: descriptors already open keep the old one."""
+    checked("link_update", lib.ks_link_replace(link, program))
+
+
+def pin(fd: int, path: str) -> None:
+    """Give a BPF object a name in a bpffs."""
+    checked("obj_pin", lib.ks_obj_pin(fd, path.encode()))
+
+
+def get(path: str) -> int:
+    """Open a pinned BPF object; the descriptor is the caller's to close."""
+    return checked("obj_get", lib.ks_obj_get(path.encode()))

@@ -1,0 +1,162 @@
+"""The values that the agent's rooms hand to each other. No I/O here, no decision either."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class PodRef:
+    """A pod as kubelet names it in a CSI request."""
+
+    namespace: str
+    name: str
+    uid: str
+    service_account: str
+
+
+@dataclass(frozen=True, slots=True)
+class PublishRequest:
+    """A validated NodePublishVolume. Tokens are credentials: they never show in `repr` or in state files."""
+
+    volume_id: str
+    target_path: Path
+    pod: PodRef
+    interceptor: str
+    fs_group: int | None = None
+    tokens: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SecretRef:
+    """One secret of one source, for example `file:payments/db`. It has one or more keys."""
+
+    source: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class SecretVersion:
+    """All keys of one secret at one moment. `label` is the source's own name of the version, never the value."""
+
+    ref: SecretRef
+    values: Mapping[str, bytes] = field(repr=False)
+    label: str = ""
+    changed_ns: int = 0
+    """CLOCK_MONOTONIC nanoseconds when the source was seen to change; 0 when it was not seen (first fetch)."""
+
+
+class Observer(Protocol):
+    """Whoever wants to know that a secret changed. Called on the event loop, in order, one at a time for each secret."""
+
+    def changed(self, version: SecretVersion) -> None:
+        """A new, complete version was read."""
+
+    def failed(self, ref: SecretRef, problem: str) -> None:
+        """The source cannot be read now; the last good version goes on being served."""
+
+
+class Source(Protocol):
+    """Where values come from. One implementation for each of `file`, `vault`, `kubernetes`."""
+
+    name: str
+
+    async def fetch(self, ref: SecretRef) -> SecretVersion:
+        """The current version, complete; raises Refused with the field named where there is none."""
+
+    def watch(self, ref: SecretRef, observer: Observer) -> Callable[[], None]:
+        """Tell the observer of every later version until the returned function is called (idempotent)."""
+
+    async def close(self) -> None:
+        """Stop watching everything and free what is held."""
+
+
+class EngineName(Enum):
+    """How a node serves a volume; the value is the node label's."""
+
+    ITER = "iter"
+    TMPFS = "tmpfs"
+
+
+class From(Enum):
+    """`access.from`: which processes of the pod may read."""
+
+    APP = "app"
+    MAIN = "main"
+    ANY = "any"
+    BINARIES = "binaries"
+
+
+class Action(Enum):
+    """`access.action`: what a refused reader meets. `audit` serves, and only records."""
+
+    DENY = "deny"
+    KILL = "kill"
+    AUDIT = "audit"
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRule:
+    """Who in the pod may read: its lineage satisfies `from_`, or its executable is one of `binaries` (absolute paths)."""
+
+    from_: From = From.APP
+    binaries: tuple[str, ...] = ()
+    action: Action = Action.DENY
+
+
+@dataclass(frozen=True, slots=True)
+class Notify:
+    """The signal that tells the application of a rotation: `process` is `main` (first task of each container) or an executable's path."""
+
+    signal: int
+    process: str = "main"
+
+
+@dataclass(frozen=True, slots=True)
+class FilePlan:
+    """One file of a volume: its name in the volume, where its bytes come from, and its mode (for example 0o440)."""
+
+    name: str
+    ref: SecretRef
+    key: str
+    mode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """Upper bounds; `bytes_` counts the values' sizes. `None` is no bound."""
+
+    bytes_: int | None = None
+    files: int | None = None
+    volumes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VolumePlan:
+    """What was decided for one volume: all that an engine needs, and nothing that it may change."""
+
+    volume_id: str
+    target_path: Path
+    pod: PodRef
+    interceptor: str
+    files: tuple[FilePlan, ...]
+    access: AccessRule
+    allow_unenforced: bool
+    """The interceptor waives the access rule in writing, so that an engine which cannot enforce it may serve."""
+    uses_sub_path: bool
+    owner_uid: int = 0
+    fs_group: int | None = None
+    notify: Notify | None = None
+    open_files: int = 256
+    min_interval_s: float = 0.0
+    namespace_quota: Quota = Quota()
+    pod_quota: Quota = Quota()
+    first_pid: int | None = None
+    """Where the pod has no cgroup: the host pid of its first task, whose namespaces then are the pod's identity."""

@@ -1,0 +1,1 @@
+"""The contract that every part shares: names, SecretInterceptor types, registration. No I/O here."""

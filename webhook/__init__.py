@@ -1,0 +1,1 @@
+"""The mutating admission webhook. It imports the contract and certs, never the agent."""
