@@ -45,7 +45,7 @@ static __always_inline bool may_report(struct ks_grant *grant)
 		grant->event_window_ns = now;
 		grant->event_count = 0;
 	}
-	if (__sync_fetch_and_add(&grant->event_count, 1) < KS_EVENT_BURST)
+	if (__sync_fetch_and_add(&grant->event_count, 1) < events_per_second)
 		return true;
 	__sync_fetch_and_add(&grant->events_suppressed, 1);
 	return false;

@@ -24,6 +24,19 @@ char LICENSE[] SEC("license") = "GPL";
 
 const volatile char overflow[KS_BUFFER_BYTES] = {};
 
+/* Keeps what no map names in the object's BTF, for the layout check. */
+struct ks_described {
+	struct ks_step step;
+	struct ks_event event;
+	enum ks_limit limit;
+	enum ks_from from;
+	enum ks_action action;
+	enum ks_reason reason;
+	enum ks_event_type type;
+	enum ks_task_flag task;
+	enum ks_pod_flag pod;
+} *described __attribute__((unused));
+
 struct reader {
 	struct seq_file *seq;
 	struct task_struct *task;

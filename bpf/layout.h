@@ -25,7 +25,6 @@ enum ks_limit {
 	KS_CGROUP_DEPTH = 8,	     /* levels below the pod's cgroup at which a task is still found */
 	KS_COMM_BYTES = 16,
 	KS_DIGEST_BYTES = 16,
-	KS_EVENT_BURST = 20,	     /* refusals that one grant may report in a second */
 	KS_OWN_REFERENCES = 2,	     /* to a volume's steps: its link's and the agent's pin; every open file adds one */
 	KS_SIZE_LOOKBACK = 4,	     /* generations that are tried for the size that the file shows */
 	KS_KILL_FACTOR = 4,	     /* a reader beyond this multiple of the limit of open files is killed */

@@ -6,6 +6,7 @@
 const volatile __u32 cgroup_version = 2;   /* 2: the unified hierarchy; 1: v1's memory controller */
 const volatile __u32 cgroup_hierarchy = 0; /* number of that hierarchy in /proc/self/cgroup */
 const volatile __u32 node_mount_ns = 0;	   /* where kubelet and the runtime live: no container's program runs there */
-const volatile __u64 round_grace_ns = 500000000;
+const volatile __u64 round_grace_ns = 500000000; /* how long a task stays with a generation that it began to read */
+const volatile __u32 events_per_second = 100;	 /* refusals that one grant may report */
 
 #endif

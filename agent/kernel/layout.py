@@ -29,7 +29,6 @@ class Limit(IntEnum):
     CGROUP_DEPTH = 8
     COMM_BYTES = 16
     DIGEST_BYTES = 16
-    EVENT_BURST = 20
     OWN_REFERENCES = 2
     SIZE_LOOKBACK = 4
     KILL_FACTOR = 4

@@ -20,7 +20,7 @@ def differences(object_path: Path) -> list[str]:
     try:
         found = [line for name, kind in STRUCTS.items() for line in _struct_differences(btf, name, kind)]
         for name, (prefix, enum) in ENUMS.items():
-            mirror = {prefix + member.name: int(member) for member in enum}
+            mirror = {prefix + name_: int(member) for name_, member in enum.__members__.items()}
             found += _enum_differences(btf, name, mirror)
         return found
     finally:

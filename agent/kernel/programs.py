@@ -37,7 +37,14 @@ MAPS = (
 )
 LINEAGE = ("lineage_attach", "lineage_rmdir", "lineage_fork", "lineage_exec")
 SERVE = "serve"
-DEFAULT_GRACE_NS = 500_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """Constants of the programs: how long a task stays with a generation, and how many refusals a grant may report."""
+
+    grace_ns: int = 500_000_000
+    events_per_second: int = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +62,14 @@ class Programs:
             os.close(fd)
 
 
-def open_programs(bpffs: Path, facts: NodeFacts, grace_ns: int = DEFAULT_GRACE_NS, object_path: Path = OBJECT) -> Programs:
+def open_programs(
+    bpffs: Path, facts: NodeFacts, tuning: Tuning = Tuning(), object_path: Path = OBJECT
+) -> Programs:
     """Adopt what is pinned below `bpffs`, or load it; maps of another layout are refused, never touched."""
     maps_directory = bpffs / "maps"
     maps_directory.mkdir(exist_ok=True)
     _refuse_other_layout(maps_directory)
-    constants = _constants(facts, grace_ns)
+    constants = _constants(facts, tuning)
     directory = bpffs / f"programs_{_fingerprint(object_path, constants)}"
     is_new = not directory.exists()
     if is_new:
@@ -84,13 +93,14 @@ def unpin_tree(directory: Path) -> None:
     directory.rmdir()
 
 
-def _constants(facts: NodeFacts, grace_ns: int) -> dict[str, bytes]:
+def _constants(facts: NodeFacts, tuning: Tuning) -> dict[str, bytes]:
     version, number = (facts.cgroup.version, facts.cgroup.number) if facts.cgroup else (2, 0)
     return {
         "cgroup_version": version.to_bytes(4, "little"),
         "cgroup_hierarchy": number.to_bytes(4, "little"),
         "node_mount_ns": facts.mount_ns.to_bytes(4, "little"),
-        "round_grace_ns": grace_ns.to_bytes(8, "little"),
+        "round_grace_ns": tuning.grace_ns.to_bytes(8, "little"),
+        "events_per_second": tuning.events_per_second.to_bytes(4, "little"),
     }
 
 

@@ -1,0 +1,117 @@
+"""What a starting agent does with what an earlier one left: keep what is whole, end what is not, free what nobody owns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agent.delivery import mounts
+from agent.delivery.binaries import Binaries
+from agent.delivery.graveyard import Graveyard
+from agent.delivery.iter_engine import IterEngine
+from agent.delivery.pods import Pods
+from agent.delivery.shared import SharedSecrets
+from agent.delivery.state import Phase, StateFiles, VolumeState
+from agent.delivery.tmpfs_engine import TmpfsEngine
+from agent.delivery.volumes import Volumes
+from agent.kernel.programs import Programs, drop_other_programs
+from agent.kernel.store import Maps
+from agent.model import EngineName
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """How many volumes were taken over, ended because they were not whole, and found without an owner."""
+
+    kept: int
+    ended: int
+    leftovers: int
+
+
+@dataclass(frozen=True, slots=True)
+class KernelSide:
+    """The parts of the engine `iter` that adoption works on."""
+
+    engine: IterEngine
+    programs: Programs
+    maps: Maps
+    secrets: SharedSecrets
+    pods: Pods
+    binaries: Binaries
+
+
+async def adopt(
+    volumes: Volumes, states: StateFiles, tmpfs: TmpfsEngine, kernel: KernelSide | None, grave: Graveyard
+) -> Adopted:
+    """Take over the node. After it every volume that is left is served, and nothing else of ours remains on the node."""
+    mounted = {mount.point for mount in mounts.read_mounts()}
+    kept, broken = [], []
+    for state in states.load():
+        engine = tmpfs if state.engine is EngineName.TMPFS else kernel.engine if kernel else None
+        is_whole = state.phase is Phase.PUBLISHED and engine is not None and engine.is_whole(state, mounted)
+        (kept if is_whole else broken).append(state)
+    sweep = _adopt_kernel(kernel, kept) if kernel else lambda: None
+    for state in kept:
+        volumes.add(state)
+    if kernel:
+        await grave.grace()
+    sweep()
+    for state in broken:
+        await volumes.end(VolumeState(state.plan, state.engine, state.phase))
+    leftovers = _end_leftovers(volumes, tmpfs, kernel)
+    if kernel:
+        _refresh(kernel, kept)
+    return Adopted(len(kept), len(broken), leftovers)
+
+
+def _adopt_kernel(kernel: KernelSide, kept: list[VolumeState]) -> Callable[[], None]:
+    """Cut what no kept volume owns; what is returned frees it, after a grace period."""
+    shown = [(state, state.kernel) for state in kept if state.kernel is not None]
+    sets = {
+        state.plan.volume_id: [(s.ref, s.set_id, s.slot, s.items) for s in part.sets] for state, part in shown
+    }
+    sweep_secrets = kernel.secrets.adopt(sets)
+    kernel.pods.adopt((state.plan, part.pod_id, part.cgroup_id) for state, part in shown)
+    grants = kernel.maps.grants
+    used = {part.grant_slot for _, part in shown}
+    grants.adopt(used)
+    unowned = [slot for slot in range(grants.entries) if slot not in used and grants[slot].id]
+    for slot in unowned:
+        grants[slot].id = 0
+    owned = {part.grant_id for _, part in shown}
+
+    def sweep() -> None:
+        sweep_secrets()
+        for file in kernel.maps.files():
+            if file.grant_id not in owned:
+                kernel.maps.drop_file(file.grant_id, file.inode)
+        for binary in kernel.maps.binaries():
+            if binary.grant_id not in owned:
+                kernel.maps.drop_binary(binary)
+        for slot in unowned:
+            grants.clear(slot)
+
+    return sweep
+
+
+def _end_leftovers(volumes: Volumes, tmpfs: TmpfsEngine, kernel: KernelSide | None) -> int:
+    owned = {state.name for state in volumes.all()}
+    names = tmpfs.leftovers(owned)
+    if kernel:
+        names |= kernel.engine.leftovers(owned)
+    for name in names:
+        tmpfs.clear(name)
+        if kernel:
+            kernel.engine.clear(name)
+    return len(names)
+
+
+def _refresh(kernel: KernelSide, kept: list[VolumeState]) -> None:
+    for state in kept:
+        if state.engine is not EngineName.ITER:
+            continue
+        if kernel.programs.is_new:
+            kernel.engine.replace_program(state)
+        kernel.engine.touch_stale(state)
+    drop_other_programs(kernel.programs.directory.parent, kernel.programs.directory)
+    kernel.binaries.adopt(kept)

@@ -1,0 +1,254 @@
+"""The engine `iter`: files whose bytes exist only in BPF maps, each a pin of its volume's iterator link.
+
+The volume's link and its steps map are pinned once more in the agent's own bpffs, so that a later agent can swap the
+program or end the volume whatever has become of the mounts.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from agent.delivery import layout, mounts
+from agent.delivery.engine import Versions
+from agent.delivery.graveyard import Graveyard
+from agent.delivery.pods import Identity, Pods
+from agent.delivery.shared import SharedSecrets
+from agent.delivery.state import KernelState, SetState, VolumeState, Phase, volume_name
+from agent.errors import Code, Refused
+from agent.kernel import calls
+from agent.kernel.layout import ActionCode, FromCode, Grant
+from agent.kernel.programs import Programs
+from agent.kernel.store import Maps
+from agent.model import Action, EngineName, From, SecretRef, SecretVersion, VolumePlan
+
+FROM_CODE = {
+    From.APP: FromCode.APP,
+    From.MAIN: FromCode.MAIN,
+    From.ANY: FromCode.ANY,
+    From.BINARIES: FromCode.BINARIES,
+}
+ACTION_CODE = {Action.DENY: ActionCode.DENY, Action.KILL: ActionCode.KILL, Action.AUDIT: ActionCode.AUDIT}
+
+
+class IterEngine:
+    """Serves volumes from BPF maps. `root` holds the volumes' mounts, `bpffs` is the agent's own."""
+
+    name = EngineName.ITER
+    enforces_access = True
+
+    def __init__(
+        self, root: Path, bpffs: Path, programs: Programs, maps: Maps, secrets: SharedSecrets, pods: Pods, grave: Graveyard
+    ) -> None:
+        self._root, self._programs, self._maps = root, programs, maps
+        self._secrets, self._pods, self._grave = secrets, pods, grave
+        self._links, self._steps = bpffs / "links", bpffs / "steps"
+        self._links.mkdir(exist_ok=True)
+        self._steps.mkdir(exist_ok=True)
+
+    def begin(self, plan: VolumePlan, versions: Versions) -> VolumeState:
+        """Make the volume and show it. Until the last step nobody can reach it, so what fails is undone at once."""
+        name = volume_name(plan.volume_id)
+        with ExitStack() as undo:
+            sets = self._acquire(plan, versions, undo)
+            identity = self._pods.follow(plan)
+            undo.callback(self._pods.leave, plan)
+            slot, grant_id = self._maps.grants.allocate(), self._maps.new_id()
+            undo.callback(self._maps.grants.free, slot)
+            undo.callback(self._maps.grants.clear, slot)
+            self._maps.clear_sessions(slot)
+            undo.callback(self._remove_pins, name)
+            undo.callback(self._remove_mounts, name)
+            store = self._make_mounts(name)
+            inodes = self._make_files(plan, name, store, grant_id, slot, undo)
+            self._fill_grant(self._maps.grants[slot], plan, identity, os.stat(store).st_dev)
+            self._maps.grants[slot].id = grant_id
+            self._show(name, plan.target_path)
+            undo.pop_all()
+        kernel = KernelState(
+            grant_id, slot, identity.pod_id, identity.cgroup_id, os.stat(store).st_dev, inodes, sets
+        )
+        return VolumeState(plan, self.name, Phase.PUBLISHED, kernel)
+
+    async def end(self, state: VolumeState) -> None:
+        """The grant goes first, then the mounts; what programs may still hold is freed after a grace period."""
+        kernel = state.kernel
+        if kernel is not None and self._maps.grants[kernel.grant_slot].id == kernel.grant_id:
+            self._maps.grants[kernel.grant_slot].id = 0
+        self._end_steps(state.name)
+        with suppress(mounts.MountError):
+            mounts.unmount(state.plan.target_path)
+        self._remove_mounts(state.name)
+        self._remove_pins(state.name)
+        await self._grave.grace()
+        if kernel is None:
+            return
+        for inode in kernel.inodes:
+            self._maps.drop_file(kernel.grant_id, inode)
+        for key in self._maps.binaries():
+            if key.grant_id == kernel.grant_id:
+                self._maps.drop_binary(key)
+        if not self._maps.grants[kernel.grant_slot].id:
+            self._maps.grants.clear(kernel.grant_slot)
+            self._maps.grants.free(kernel.grant_slot)
+        for shown in kernel.sets:
+            self._secrets.release(state.plan.volume_id, shown.ref)
+        self._pods.leave(state.plan)
+
+    def rotate(self, version: SecretVersion, volumes: Iterable[VolumeState]) -> set[str]:
+        """One flip for all volumes, then each is told: size, mtime, and whoever watches."""
+        if self._secrets.get(version.ref) is None:
+            return set()
+        changed = self._secrets.rotate(version)
+        if changed:
+            for state in volumes:
+                self.touch(state, version.ref, changed)
+        return changed
+
+    def touch(self, state: VolumeState, ref: SecretRef, keys: set[str]) -> None:
+        """Set the true sizes of the files that show these keys; watchers get IN_MODIFY, directory watchers a new `..data`."""
+        root = self._root / state.name
+        shared = self._secrets.get(ref)
+        if shared is None:
+            return
+        for number, file in enumerate(state.plan.files):
+            if file.ref == ref and file.key in keys:
+                os.truncate(root / layout.STORE / str(number), shared.size(file.key))
+        layout.point_data(root, ".")
+
+    def touch_stale(self, state: VolumeState) -> None:
+        """After a restart: tell a volume of flips that an earlier agent did not get to tell it of."""
+        for number, file in enumerate(state.plan.files):
+            shared = self._secrets.get(file.ref)
+            path = self._root / state.name / layout.STORE / str(number)
+            if shared is not None and os.stat(path).st_size != shared.size(file.key):
+                self.touch(state, file.ref, {file.key})
+
+    def is_whole(self, state: VolumeState, mounted: set[str]) -> bool:
+        """Mounts, pins and grant of a published volume are all there."""
+        kernel, root = state.kernel, self._root / state.name
+        points = (str(root), str(root / layout.STORE), str(state.plan.target_path))
+        return (
+            kernel is not None
+            and all(point in mounted for point in points)
+            and self._maps.grants[kernel.grant_slot].id == kernel.grant_id
+            and (self._links / state.name).exists()
+        )
+
+    def replace_program(self, state: VolumeState) -> None:
+        """Let a live volume be served by this agent's program; descriptors already open keep the old one."""
+        link = calls.get(str(self._links / state.name))
+        try:
+            calls.replace_program(link, self._programs.serve)
+        finally:
+            os.close(link)
+
+    def leftovers(self, owned: set[str]) -> set[str]:
+        """Names of volumes that have pins or folders, but no owner."""
+        found = {path.name for folder in (self._links, self._steps, self._root) for path in folder.iterdir()}
+        return found - owned
+
+    def clear(self, name: str) -> None:
+        """Remove what is left of a volume that nobody owns."""
+        self._end_steps(name)
+        self._remove_mounts(name)
+        self._remove_pins(name)
+
+    # Steps of `begin`
+
+    def _acquire(self, plan: VolumePlan, versions: Versions, undo: ExitStack) -> list[SetState]:
+        sets = []
+        for ref, version in versions.items():
+            keys = {file.key for file in plan.files if file.ref == ref}
+            shared = self._secrets.acquire(plan.volume_id, version, keys)
+            undo.callback(self._secrets.release, plan.volume_id, ref)
+            items = {key: shared.items[key] for key in keys}
+            sets.append(SetState(ref, shared.set_id, shared.slot, items))
+        return sets
+
+    def _make_mounts(self, name: str) -> Path:
+        root = self._root / name
+        root.mkdir()
+        mounts.mount_new("tmpfs", root, f"mode={layout.DIRECTORY_MODE:o},size=256k,nr_inodes=256")
+        store = root / layout.STORE
+        store.mkdir()
+        mounts.mount_folder_of_new("bpf", store, "files")
+        store.chmod(layout.DIRECTORY_MODE)
+        return store
+
+    def _make_files(
+        self, plan: VolumePlan, name: str, store: Path, grant_id: int, slot: int, undo: ExitStack
+    ) -> list[int]:
+        steps = self._maps.new_steps(grant_id, slot)
+        undo_fds = [steps]
+        try:
+            calls.pin(steps, str(self._steps / name))
+            link = calls.iterator_link(self._programs.serve, steps)
+            undo_fds.append(link)
+            calls.pin(link, str(self._links / name))
+            return [self._make_file(plan, number, store, link, grant_id, undo) for number in range(len(plan.files))]
+        finally:
+            for fd in undo_fds:
+                os.close(fd)
+
+    def _make_file(
+        self, plan: VolumePlan, number: int, store: Path, link: int, grant_id: int, undo: ExitStack
+    ) -> int:
+        file, path = plan.files[number], store / str(number)
+        shared = self._secrets.get(file.ref)
+        if shared is None:
+            raise Refused(Code.INTERNAL, str(file.ref), "not acquired")
+        calls.pin(link, str(path))
+        os.chown(path, plan.owner_uid, -1 if plan.fs_group is None else plan.fs_group)
+        os.chmod(path, file.mode)
+        inode = os.stat(path).st_ino
+        self._maps.put_file(grant_id, inode, shared.set_id, shared.slot, shared.items[file.key])
+        undo.callback(self._maps.drop_file, grant_id, inode)
+        os.truncate(path, shared.size(file.key))
+        layout.link_file(store.parent, file.name, f"{layout.STORE}/{number}")
+        return inode
+
+    def _fill_grant(self, grant: Grant, plan: VolumePlan, identity: Identity, device: int) -> None:
+        grant.pod_id = identity.pod_id
+        grant.cgroup_id = identity.cgroup_id
+        grant.mount_ns, grant.pid_ns = identity.mount_ns, identity.pid_ns
+        grant.device = os.major(device) << 20 | os.minor(device)
+        grant.from_ = FROM_CODE[plan.access.from_]
+        grant.action = ACTION_CODE[plan.access.action]
+        grant.open_limit = plan.open_files
+
+    def _show(self, name: str, target: Path) -> None:
+        layout.point_data(self._root / name, ".")
+        directory = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            mounts.show_read_only(self._root / name, directory)
+        finally:
+            os.close(directory)
+
+    # Steps of `end`
+
+    def _end_steps(self, name: str) -> None:
+        path = self._steps / name
+        if not path.exists():
+            return
+        steps = calls.get(str(path))
+        try:
+            self._maps.end_steps(steps)
+        finally:
+            os.close(steps)
+
+    def _remove_mounts(self, name: str) -> None:
+        root = self._root / name
+        if not root.exists():
+            return
+        for point in (root / layout.STORE, root):
+            with suppress(mounts.MountError):
+                mounts.unmount(point)
+        with suppress(FileNotFoundError):
+            root.rmdir()
+
+    def _remove_pins(self, name: str) -> None:
+        for folder in (self._links, self._steps):
+            (folder / name).unlink(missing_ok=True)

@@ -1,0 +1,27 @@
+"""How a volume looks: a small tmpfs of symlinks, so that any file name works, and `..data` that moves at each rotation.
+
+Programs written for kubelet's volumes watch the directory for a new `..data`; those that watch a file follow its symlink.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+STORE = ".kernelsecret"
+"""Where an `iter` volume's bpffs is mounted; its files are numbers, because bpffs refuses names with a dot."""
+DATA = "..data"
+DIRECTORY_MODE = 0o755
+
+
+def link_file(root: Path, name: str, target: str) -> None:
+    """A symlink `name` in the volume."""
+    os.symlink(target, root / name)
+
+
+def point_data(root: Path, target: str) -> None:
+    """Make `..data` point to `target` in one step: directory watchers see IN_MOVED_TO, readers never a missing name."""
+    unfinished = root / "..data_tmp"
+    unfinished.unlink(missing_ok=True)
+    os.symlink(target, unfinished)
+    unfinished.replace(root / DATA)

@@ -1,0 +1,148 @@
+"""The mount calls that volumes need, and nothing else of mount(2). The parser of mountinfo is pure.
+
+The new mount API (open_tree, mount_setattr, move_mount; Linux 5.12) lets a volume appear at its target read-only from
+its first instant, instead of writable and then remounted.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.errors import AgentError
+
+NOSUID, NODEV, NOEXEC, BIND, PRIVATE = 2, 4, 8, 4096, 1 << 18
+MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
+AT_FDCWD, AT_EMPTY_PATH, AT_RECURSIVE = -100, 0x1000, 0x8000
+OPEN_TREE_CLONE, OPEN_TREE_CLOEXEC = 1, os.O_CLOEXEC
+MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH = 0x4, 0x40
+ATTR_RDONLY, ATTR_NOSUID, ATTR_NODEV, ATTR_NOEXEC = 1, 2, 4, 8
+SYS_OPEN_TREE, SYS_MOVE_MOUNT, SYS_MOUNT_SETATTR = 428, 429, 442
+QUIET = NOSUID | NODEV | NOEXEC
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_count: Callable[[str, str], None] = lambda call, result: None  # noqa: E731 (replaced by count_with)
+
+
+class MountError(AgentError):
+    """A mount call failed; `errno` says why."""
+
+    def __init__(self, call: str, number: int, path: str) -> None:
+        self.errno = number
+        super().__init__(f"{call} {path}: {os.strerror(number)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One line of mountinfo: where it is, what is mounted, and the superblock's device as the kernel counts it."""
+
+    mount_id: int
+    point: str
+    kind: str
+    device: int
+
+
+def count_with(count: Callable[[str, str], None]) -> None:
+    """Tell `count(call, result)` of every call from now on."""
+    global _count
+    _count = count
+
+
+def _checked(call: str, result: int, path: str) -> int:
+    number = ctypes.get_errno() if result < 0 else 0
+    _count(call, "ok" if result >= 0 else os.strerror(number))
+    if result < 0:
+        raise MountError(call, number, path)
+    return result
+
+
+def mount_new(kind: str, point: Path, options: str = "", flags: int = QUIET) -> None:
+    """Mount a fresh file system of `kind` (tmpfs, bpf) at an existing directory."""
+    result = _libc.mount(b"kernelsecret", os.fsencode(point), kind.encode(), ctypes.c_ulong(flags), options.encode())
+    _checked("mount", result, str(point))
+
+
+def mount_folder_of_new(kind: str, point: Path, folder: str, options: str = "") -> None:
+    """Mount a fresh file system's one folder, so that what the kernel puts beside it stays out of sight.
+
+    Kernels with BPF preload put `maps.debug` and `progs.debug` into every new bpffs, and their names cannot be removed.
+    """
+    mount_new(kind, point, options)
+    try:
+        (point / folder).mkdir()
+        tree = _open_tree(point / folder)
+    finally:
+        unmount(point)
+    try:
+        _move(tree, os.fsencode(point), AT_FDCWD, MOVE_MOUNT_F_EMPTY_PATH)
+    finally:
+        os.close(tree)
+
+
+def _open_tree(path: Path) -> int:
+    flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE
+    return _checked("open_tree", _libc.syscall(SYS_OPEN_TREE, AT_FDCWD, os.fsencode(path), flags), str(path))
+
+
+def _move(tree: int, path: bytes, directory: int, flags: int) -> None:
+    _checked("move_mount", _libc.syscall(SYS_MOVE_MOUNT, tree, b"", directory, path, flags), os.fsdecode(path))
+
+
+def make_private(directory: Path) -> None:
+    """Bind a directory onto itself and keep what is mounted below it out of every other mount namespace."""
+    path = os.fsencode(directory)
+    _checked("mount", _libc.mount(path, path, None, ctypes.c_ulong(BIND), None), str(directory))
+    _checked("mount", _libc.mount(None, path, None, ctypes.c_ulong(PRIVATE), None), str(directory))
+
+
+def show_read_only(source: Path, target: int) -> None:
+    """Show a tree of mounts at the directory `target` (a descriptor): read-only, nosuid, nodev, noexec, at once."""
+    tree = _open_tree(source)
+    try:
+        attributes = (ctypes.c_uint64 * 4)(ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC, 0, PRIVATE, 0)
+        result = _libc.syscall(
+            SYS_MOUNT_SETATTR, tree, b"", AT_EMPTY_PATH | AT_RECURSIVE, attributes, ctypes.sizeof(attributes)
+        )
+        _checked("mount_setattr", result, str(source))
+        _move(tree, b"", target, MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
+    finally:
+        os.close(tree)
+
+
+def unmount(point: str | Path) -> None:
+    """Take away the mount at a path, also where something still has a file of it open."""
+    _checked("umount2", _libc.umount2(os.fsencode(point), MNT_DETACH | UMOUNT_NOFOLLOW), str(point))
+
+
+def parse_mountinfo(text: str) -> list[Mount]:
+    """Every mount, in the order of mounting."""
+    mounts = []
+    for line in text.splitlines():
+        left, _, right = line.partition(" - ")
+        fields, super_block = left.split(" "), right.split(" ")
+        if len(fields) < 6 or len(super_block) < 2:
+            continue
+        major, _, minor = fields[2].partition(":")
+        mounts.append(Mount(int(fields[0]), unescape(fields[4]), super_block[0], int(major) << 20 | int(minor)))
+    return mounts
+
+
+def unescape(text: str) -> str:
+    """Undo mountinfo's octal escapes of space, tab, newline and backslash."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), text)
+
+
+def read_mounts(mountinfo: str = "/proc/self/mountinfo") -> list[Mount]:
+    """The mounts of this mount namespace, or of another process's."""
+    return parse_mountinfo(Path(mountinfo).read_text(errors="surrogateescape"))
+
+
+def mounts_below(directory: Path, mounts: list[Mount]) -> list[str]:
+    """Mount points at or below a directory, innermost and newest first: the order to unmount them in."""
+    prefix = str(directory)
+    found = [mount.point for mount in mounts if mount.point == prefix or mount.point.startswith(prefix + "/")]
+    return list(reversed(found))

@@ -1,0 +1,120 @@
+"""The pods whose lineage the kernel follows: one entry a pod, however many volumes it has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agent.delivery import cgroups
+from agent.errors import Code, Refused
+from agent.kernel.layout import PodFlag, TaskFlag
+from agent.kernel.store import Maps
+from agent.model import From, VolumePlan
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """How the kernel knows a task of the pod: by cgroup, or where the pod has none by its namespaces."""
+
+    pod_id: int
+    cgroup_id: int = 0
+    mount_ns: int = 0
+    pid_ns: int = 0
+
+
+@dataclass(slots=True)
+class Followed:
+    """One pod."""
+
+    pod_id: int
+    cgroup_id: int
+    flags: int = 0
+    holders: set[str] = field(default_factory=set)
+
+
+class Pods:
+    """Who is followed, for which volumes. `root` is the cgroup hierarchy's, None on a node without one."""
+
+    def __init__(self, maps: Maps, root: Path | None) -> None:
+        self._maps = maps
+        self._root = root
+        self._pods: dict[str, Followed] = {}
+
+    def follow(self, plan: VolumePlan) -> Identity:
+        """Follow the plan's pod from now on; refused where it has neither a cgroup nor a first task."""
+        directory = cgroups.find_pod(self._root, plan.pod.uid) if self._root else None
+        if directory is None:
+            return self._by_namespaces(plan)
+        cgroup_id = cgroups.cgroup_id(directory)
+        pod = self._pods.get(plan.pod.uid)
+        if pod is None or pod.cgroup_id != cgroup_id:
+            pod = self._pods[plan.pod.uid] = Followed(self._maps.new_id(), cgroup_id)
+        if plan.access.from_ is From.BINARIES:
+            pod.flags |= PodFlag.HOLD
+        self._maps.put_pod(cgroup_id, pod.pod_id, pod.flags)
+        pod.holders.add(plan.volume_id)
+        return Identity(pod.pod_id, cgroup_id=cgroup_id)
+
+    def _by_namespaces(self, plan: VolumePlan) -> Identity:
+        if plan.first_pid is None:
+            raise Refused(
+                Code.FAILED_PRECONDITION,
+                "pod.uid",
+                f"pod {plan.pod.uid} has no cgroup on this node",
+                "kubelet makes it before it mounts; check kubelet's cgroupsPerQOS and the agent's KERNELSECRET_CGROUP_ROOT",
+            )
+        try:
+            pidfd = os.pidfd_open(plan.first_pid)
+        except OSError as error:
+            raise Refused(Code.FAILED_PRECONDITION, "pod.firstPid", f"no such task: {plan.first_pid}") from error
+        try:
+            identity = Identity(
+                self._maps.new_id(),
+                mount_ns=os.stat(f"/proc/{plan.first_pid}/ns/mnt").st_ino,
+                pid_ns=os.stat(f"/proc/{plan.first_pid}/ns/pid_for_children").st_ino,
+            )
+            self._maps.mark_task(pidfd, identity.pod_id, TaskFlag.MAIN | TaskFlag.ROOT)
+            return identity
+        finally:
+            os.close(pidfd)
+
+    def adopt(self, followed: Iterable[tuple[VolumePlan, int, int]]) -> None:
+        """Take over from an earlier agent: (plan, pod id, cgroup id) of each volume; drop the pods that nobody shows."""
+        for plan, pod_id, cgroup_id in followed:
+            if not cgroup_id:
+                continue
+            pod = self._pods.setdefault(plan.pod.uid, Followed(pod_id, cgroup_id))
+            if plan.access.from_ is From.BINARIES:
+                pod.flags |= PodFlag.HOLD
+            pod.holders.add(plan.volume_id)
+        kept = {pod.cgroup_id for pod in self._pods.values()}
+        for cgroup_id in self._maps.pods():
+            if cgroup_id not in kept:
+                self._maps.drop_pod(cgroup_id)
+        self._drop_containers({pod.pod_id for pod in self._pods.values()})
+
+    def leave(self, plan: VolumePlan) -> None:
+        """A volume has ended; the pod's last one ends the following. After a fence. Idempotent."""
+        pod = self._pods.get(plan.pod.uid)
+        if pod is None or plan.volume_id not in pod.holders:
+            return
+        pod.holders.discard(plan.volume_id)
+        if not pod.holders:
+            del self._pods[plan.pod.uid]
+            self._maps.drop_pod(pod.cgroup_id)
+            self._drop_containers({other.pod_id for other in self._pods.values()})
+
+    def _drop_containers(self, kept: set[int]) -> None:
+        for cgroup_id, container in self._maps.containers().items():
+            if container.pod_id not in kept:
+                self._maps.drop_container(cgroup_id)
+
+    def main_tasks(self, pod_id: int) -> list[tuple[int, int, int]]:
+        """(host pid, container's cgroup id, flags) of the first program of each container of a pod."""
+        return [
+            (container.main_tgid, cgroup_id, container.flags)
+            for cgroup_id, container in self._maps.containers().items()
+            if container.pod_id == pod_id and container.main_tgid
+        ]

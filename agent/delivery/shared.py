@@ -1,0 +1,296 @@
+"""Secrets as the kernel serves them: each value stored once, each secret flipped once, however many volumes show it.
+
+A secret of a source becomes a *set*; its keys become the set's *items*; each version of it becomes a *generation* that
+names one value for every item. One store to `current` flips all items for all volumes. Generations that were current
+stay for a while, so that a read under way ends with what it began; then they are retired and their values wiped.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from agent.delivery.graveyard import Graveyard
+from agent.errors import Code, Refused
+from agent.kernel.calls import KernelError
+from agent.kernel.layout import Limit
+from agent.kernel.store import Maps, StoredVersion
+from agent.model import SecretRef, SecretVersion
+
+RETAIN_S = 2.0
+"""How long a generation outlives its flip: well above the programs' round grace (0.5 s)."""
+MOST_RETAINED = 64
+"""Generations kept of one secret, however fast it rotates."""
+
+
+@dataclass(slots=True)
+class Value:
+    """One stored value: its kernel id, its size in bytes, and how many versions name it."""
+
+    value_id: int
+    size: int
+    digest: bytes
+    references: int = 0
+
+
+@dataclass(slots=True)
+class Shared:
+    """A secret as a set: `items` maps its keys to item numbers, `holders` are the volumes that show it."""
+
+    ref: SecretRef
+    set_id: int
+    slot: int
+    items: dict[str, int] = field(default_factory=dict)
+    generation: int = 1
+    oldest: int = 1
+    values: dict[int, dict[int, Value]] = field(default_factory=dict)
+    """generation -> item -> value, for every generation that is retained."""
+    holders: set[str] = field(default_factory=set)
+
+    def size(self, key: str) -> int:
+        """Bytes of a key's current value."""
+        return self.values[self.generation][self.items[key]].size
+
+
+def needs_session(size: int) -> bool:
+    """As in bpf/reads.h: a read of such a value takes more than its first step, or cannot be told from one that does."""
+    return size > Limit.CHUNK_BYTES or size % Limit.CHUNK_BYTES == 0
+
+
+class SharedSecrets:
+    """All secrets of the node. Every method is synchronous: nobody sees a half-made change."""
+
+    def __init__(self, maps: Maps, graveyard: Graveyard) -> None:
+        self._maps = maps
+        self._graveyard = graveyard
+        self._secrets: dict[SecretRef, Shared] = {}
+        self._values: dict[bytes, Value] = {}
+
+    def get(self, ref: SecretRef) -> Shared | None:
+        """The secret, where some volume shows it."""
+        return self._secrets.get(ref)
+
+    def all(self) -> Iterable[Shared]:
+        """Every secret that some volume shows."""
+        return self._secrets.values()
+
+    def acquire(self, holder: str, version: SecretVersion, keys: Iterable[str]) -> Shared:
+        """Let a volume show these keys of a secret. `version` is stored where the secret is new; where it is known, only
+        keys that no volume showed before are taken from it: rotate first."""
+        wanted = sorted(set(keys))
+        shared = self._secrets.get(version.ref)
+        if shared is None:
+            shared = self._create(version, wanted)
+        elif new := [key for key in wanted if key not in shared.items]:
+            self._extend(shared, version, new)
+        shared.holders.add(holder)
+        return shared
+
+    def release(self, holder: str, ref: SecretRef) -> None:
+        """The volume no longer shows the secret; the last one's end wipes it. Idempotent."""
+        shared = self._secrets.get(ref)
+        if shared is None or holder not in shared.holders:
+            return
+        shared.holders.discard(holder)
+        if not shared.holders:
+            del self._secrets[ref]
+            self._graveyard.bury(0, lambda: self._cut_set(shared), lambda: self._free_set(shared))
+
+    def rotate(self, version: SecretVersion) -> set[str]:
+        """Make a new version current; the keys whose value changed. One flip, and nothing where nothing changed."""
+        shared = self._secrets[version.ref]
+        if missing := sorted(key for key in shared.items if key not in version.values):
+            raise Refused(
+                Code.FAILED_PRECONDITION,
+                str(version.ref),
+                f"the new version has no key {missing[0]!r}",
+                "put the key back, or take it out of the interceptor; the last good version goes on being served",
+            )
+        current = shared.values[shared.generation]
+        changed = {
+            key for key, item in shared.items.items() if current[item].digest != self._digest(version.values[key])
+        }
+        if not changed:
+            return changed
+        following = self._hold_all({shared.items[key]: version.values[key] for key in changed})
+        self._add_generation(shared, shared.generation + 1, {**current, **following})
+        self._flip(shared)
+        return changed
+
+    # Making
+
+    def _create(self, version: SecretVersion, keys: list[str]) -> Shared:
+        shared = Shared(version.ref, self._maps.new_id(), self._maps.sets.allocate())
+        try:
+            shared.items = {key: item for item, key in enumerate(keys)}
+            self._add_generation(shared, 1, self._hold_all({i: version.values[key] for key, i in shared.items.items()}))
+        except BaseException:
+            self._maps.sets.free(shared.slot)
+            raise
+        entry = self._maps.sets[shared.slot]
+        entry.current = entry.oldest = 1
+        entry.id = shared.set_id
+        self._secrets[version.ref] = shared
+        return shared
+
+    def _extend(self, shared: Shared, version: SecretVersion, keys: list[str]) -> None:
+        if len(shared.items) + len(keys) > Limit.SET_ITEMS:
+            raise Refused(
+                Code.RESOURCE_EXHAUSTED, str(shared.ref), f"more than {Limit.SET_ITEMS} of its keys are used on this node"
+            )
+        first = len(shared.items)
+        added = self._hold_all({first + index: version.values[key] for index, key in enumerate(keys)})
+        # A task in the middle of an older generation may read the new item too.
+        for generation in shared.values:
+            self._store(shared, generation, added)
+        shared.items |= {key: first + index for index, key in enumerate(keys)}
+
+    def _add_generation(self, shared: Shared, generation: int, values: dict[int, Value]) -> None:
+        shared.values[generation] = {}
+        try:
+            self._store(shared, generation, values)
+        except BaseException:
+            # Nobody was told of it, so no program can have seen it.
+            del shared.values[generation]
+            for item in values:
+                self._maps.drop_version(shared.set_id, generation, item)
+            self._wipe_unused(values)
+            raise
+
+    def _store(self, shared: Shared, generation: int, values: Mapping[int, Value]) -> None:
+        entry = self._maps.sets[shared.slot]
+        for item, value in values.items():
+            if needs_session(value.size):
+                entry.long_items |= 1 << item
+        self._maps.add_versions(
+            [StoredVersion(shared.set_id, generation, i, v.value_id, v.size, v.digest) for i, v in values.items()]
+        )
+        for value in values.values():
+            value.references += 1
+        shared.values[generation].update(values)
+
+    def _flip(self, shared: Shared) -> None:
+        entry = self._maps.sets[shared.slot]
+        shared.generation += 1
+        entry.current = shared.generation
+        entry.flips += 1
+        over = len(shared.values) - MOST_RETAINED
+        last, after = shared.generation - 1, RETAIN_S
+        if over > 0:
+            last, after = max(shared.oldest, shared.generation - MOST_RETAINED), 0.0
+        self._graveyard.bury(after, lambda: self._raise_oldest(shared, last + 1), lambda: self._retire(shared, last))
+
+    # Values
+
+    def _digest(self, value: bytes) -> bytes:
+        return hmac.digest(self._maps.node_key, value, "sha256")[: Limit.DIGEST_BYTES]
+
+    def _hold_all(self, values: Mapping[int, bytes]) -> dict[int, Value]:
+        """Each value stored once; where one does not fit, none of those stored here is left."""
+        held: dict[int, Value] = {}
+        try:
+            for item, value in values.items():
+                held[item] = self._hold(value)
+        except BaseException:
+            self._wipe_unused(held)
+            raise
+        return held
+
+    def _hold(self, value: bytes) -> Value:
+        digest = self._digest(value)
+        held = self._values.get(digest)
+        if held is None:
+            held = Value(self._write(value), len(value), digest)
+            self._values[digest] = held
+        return held
+
+    def _wipe_unused(self, values: Mapping[int, Value]) -> None:
+        for value in values.values():
+            if value.references == 0:
+                self._wipe(value)
+
+    def _write(self, value: bytes) -> int:
+        try:
+            return self._maps.write_value(value)
+        except KernelError as error:
+            raise Refused(
+                Code.RESOURCE_EXHAUSTED,
+                "node",
+                f"the kernel has no room for a value of {len(value)} bytes ({error})",
+                "move pods that use secrets to another node, or give the agent more memory",
+            ) from error
+
+    def _wipe(self, value: Value) -> None:
+        if self._values.get(value.digest) is value:
+            del self._values[value.digest]
+            self._maps.wipe_value(value.value_id, value.size)
+
+    # Retiring, from the graveyard: cut first, free after a grace period
+
+    def _raise_oldest(self, shared: Shared, oldest: int) -> None:
+        if self._secrets.get(shared.ref) is shared and oldest > shared.oldest:
+            self._maps.sets[shared.slot].oldest = shared.oldest = oldest
+
+    def _retire(self, shared: Shared, last: int) -> None:
+        for generation in [number for number in shared.values if number <= last]:
+            self._drop(shared, generation)
+
+    def _drop(self, shared: Shared, generation: int) -> None:
+        for item, value in shared.values.pop(generation).items():
+            self._maps.drop_version(shared.set_id, generation, item)
+            value.references -= 1
+            if value.references == 0:
+                self._wipe(value)
+
+    def _cut_set(self, shared: Shared) -> None:
+        self._maps.sets[shared.slot].id = 0
+
+    def _free_set(self, shared: Shared) -> None:
+        for generation in list(shared.values):
+            self._drop(shared, generation)
+        self._maps.sets.clear(shared.slot)
+        self._maps.sets.free(shared.slot)
+
+    # After a restart
+
+    def adopt(self, holders: Mapping[str, list[tuple[SecretRef, int, int, dict[str, int]]]]) -> Callable[[], None]:
+        """Take over the sets that volumes show: holder -> (ref, set id, slot, items). What the maps hold beyond that is
+        cut at once; call what is returned after a fence to free it."""
+        by_set: dict[int, Shared] = {}
+        for holder, sets in holders.items():
+            for ref, set_id, slot, items in sets:
+                shared = by_set.setdefault(set_id, Shared(ref, set_id, slot))
+                shared.items |= items
+                shared.holders.add(holder)
+        orphans = [v for v in self._maps.versions() if not self._adopt_version(by_set.get(v.set_id), v)]
+        for shared in by_set.values():
+            entry = self._maps.sets[shared.slot]
+            shared.generation, shared.oldest = entry.current, entry.current
+            entry.oldest = entry.current
+            self._secrets[shared.ref] = shared
+        used = {shared.slot for shared in by_set.values()}
+        for slot in range(self._maps.sets.entries):
+            if slot not in used and self._maps.sets[slot].id:
+                self._maps.sets[slot].id = 0
+        self._maps.sets.adopt(used)
+        return lambda: self._sweep(orphans)
+
+    def _adopt_version(self, shared: Shared | None, version: StoredVersion) -> bool:
+        if shared is None or self._maps.sets[shared.slot].current < version.generation:
+            return False
+        value = self._values.setdefault(version.digest, Value(version.value_id, version.size, version.digest))
+        value.references += 1
+        shared.values.setdefault(version.generation, {})[version.item] = value
+        return True
+
+    def _sweep(self, orphans: list[StoredVersion]) -> None:
+        """Free versions that no volume shows, values that no version names, and generations that are no longer current."""
+        for version in orphans:
+            self._maps.drop_version(version.set_id, version.generation, version.item)
+        for shared in self._secrets.values():
+            self._retire(shared, shared.oldest - 1)
+        kept = {value.value_id for value in self._values.values()}
+        for value_id, count in self._maps.chunk_owners().items():
+            if value_id not in kept:
+                self._maps.wipe_value(value_id, count * Limit.CHUNK_BYTES)

@@ -1,0 +1,125 @@
+"""What a restarted agent must know of each volume: one small file a volume, without a secret and without a digest of one.
+
+A file is replaced as a whole, so it is there or not, never half. Its `phase` says how far a volume had come; anything
+that is not `published` is undone at the next start, and kubelet asks again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from agent.errors import AgentError
+from agent.model import EngineName, SecretRef, VolumePlan
+
+FORMAT = 1
+
+
+class Phase(Enum):
+    """How far a volume has come."""
+
+    PUBLISHING = "publishing"
+    PUBLISHED = "published"
+    UNPUBLISHING = "unpublishing"
+
+
+class SetState(msgspec.Struct, frozen=True):
+    """A set that a volume shows: which secret it is, and which key is which item."""
+
+    ref: SecretRef
+    set_id: int
+    slot: int
+    items: dict[str, int]
+
+
+class KernelState(msgspec.Struct, frozen=True):
+    """The kernel's side of an `iter` volume. `inodes` are those of its files, in the plan's order."""
+
+    grant_id: int
+    grant_slot: int
+    pod_id: int
+    cgroup_id: int
+    device: int
+    inodes: list[int]
+    sets: list[SetState]
+
+
+class VolumeState(msgspec.Struct, frozen=True):
+    """One volume. `name` is its folder below the agent's."""
+
+    plan: VolumePlan
+    engine: EngineName
+    phase: Phase
+    kernel: KernelState | None = None
+    format: int = FORMAT
+
+    @property
+    def name(self) -> str:
+        """Folder and file name of the volume: no caller's text goes into a path."""
+        return volume_name(self.plan.volume_id)
+
+
+def volume_name(volume_id: str) -> str:
+    """A name without dots or slashes for a volume id."""
+    return hashlib.sha256(volume_id.encode()).hexdigest()[:32]
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    raise NotImplementedError(type(value).__name__)
+
+
+def _decode(kind: type, value: Any) -> Any:
+    if issubclass(kind, Path):
+        return Path(value)
+    raise NotImplementedError(kind.__name__)
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_encode)
+_decoder = msgspec.json.Decoder(VolumeState, dec_hook=_decode)
+
+
+class StateFiles:
+    """The state files in one folder (0700, files 0600)."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        directory.chmod(0o700)
+        self._directory = directory
+
+    def save(self, state: VolumeState) -> None:
+        """Replace the volume's file as a whole."""
+        path = self._path(state.name)
+        unfinished = path.with_suffix(".new")
+        fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(_encoder.encode(state))
+        unfinished.replace(path)
+
+    def remove(self, name: str) -> None:
+        """Forget a volume; idempotent."""
+        self._path(name).unlink(missing_ok=True)
+
+    def load(self) -> list[VolumeState]:
+        """Every volume that has a file."""
+        states = []
+        for path in sorted(self._directory.glob("*.json")):
+            try:
+                states.append(_decoder.decode(path.read_bytes()))
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                raise AgentError(
+                    f"state file {path.name}: cannot be read ({type(error).__name__}); "
+                    "remove the node's volumes with `kernelsecret-ctl agent --clean`, kubelet publishes them again"
+                ) from error
+        for path in self._directory.glob("*.new"):
+            path.unlink(missing_ok=True)
+        return states
+
+    def _path(self, name: str) -> Path:
+        return self._directory / f"{name}.json"

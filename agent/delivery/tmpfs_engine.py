@@ -1,0 +1,165 @@
+"""The engine `tmpfs`: real files in memory, replaced the way kubelet's own writer does, for nodes without BPF.
+
+It cannot hold the access rule: whoever the file's mode admits reads. A version is a directory; `..data` points to it and
+moves in one step, so that readers that resolve `..data` once see files of one version.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from agent.delivery import layout, mounts
+from agent.delivery.engine import Versions
+from agent.delivery.state import Phase, VolumeState, volume_name
+from agent.errors import Code, Refused
+from agent.model import EngineName, SecretRef, SecretVersion, VolumePlan
+
+SLACK_BYTES = 256 * 1024
+LONGEST_VALUE = 1024 * 1024
+
+
+class TmpfsEngine:
+    """Serves volumes from a tmpfs each. `root` holds their mounts."""
+
+    name = EngineName.TMPFS
+    enforces_access = False
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def begin(self, plan: VolumePlan, versions: Versions) -> VolumeState:
+        """Make the volume and show it; what fails is undone at once."""
+        if plan.uses_sub_path:
+            raise Refused(
+                Code.FAILED_PRECONDITION,
+                "volumeMounts.subPath",
+                "on this node files are replaced at a rotation, and a subPath mount would keep the old one for ever",
+                "mount the whole volume, or run the pod on a node with the engine `iter`",
+            )
+        name = volume_name(plan.volume_id)
+        root = self._root / name
+        with ExitStack() as undo:
+            root.mkdir()
+            undo.callback(self._remove_mounts, name)
+            self._mount(root, len(plan.files))
+            self._write_version(root, plan, {file.name: versions[file.ref].values[file.key] for file in plan.files})
+            for file in plan.files:
+                layout.link_file(root, file.name, f"{layout.DATA}/{file.name}")
+            directory = os.open(plan.target_path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                mounts.show_read_only(root, directory)
+            finally:
+                os.close(directory)
+            undo.pop_all()
+        return VolumeState(plan, self.name, Phase.PUBLISHED)
+
+    async def end(self, state: VolumeState) -> None:
+        """Wipe and unmount. Idempotent."""
+        root = self._root / state.name
+        with suppress(mounts.MountError):
+            mounts.unmount(state.plan.target_path)
+        if root.exists():
+            self._wipe(root)
+            self._remove_mounts(state.name)
+
+    def rotate(self, version: SecretVersion, volumes: Iterable[VolumeState]) -> set[str]:
+        """Write a new version of every volume that shows the secret."""
+        changed: set[str] = set()
+        for state in volumes:
+            root = self._root / state.name
+            values, keys = self._following(root, state.plan, version)
+            if keys:
+                self._write_version(root, state.plan, values)
+                changed |= keys
+        return changed
+
+    def is_whole(self, state: VolumeState, mounted: set[str]) -> bool:
+        """Both mounts are there."""
+        return str(self._root / state.name) in mounted and str(state.plan.target_path) in mounted
+
+    def leftovers(self, owned: set[str]) -> set[str]:
+        """Names of volumes that have folders, but no owner."""
+        return {path.name for path in self._root.iterdir()} - owned
+
+    def clear(self, name: str) -> None:
+        """Remove what is left of a volume that nobody owns."""
+        root = self._root / name
+        if root.exists():
+            self._wipe(root)
+            self._remove_mounts(name)
+
+    def _following(
+        self, root: Path, plan: VolumePlan, version: SecretVersion
+    ) -> tuple[dict[str, bytes], set[str]]:
+        values, changed = {}, set()
+        for file in plan.files:
+            value = (root / layout.DATA / file.name).read_bytes()
+            if file.ref == version.ref:
+                new = self._value(version, file.ref, file.key)
+                if new != value:
+                    changed.add(file.key)
+                    value = new
+            values[file.name] = value
+        return values, changed
+
+    def _value(self, version: SecretVersion, ref: SecretRef, key: str) -> bytes:
+        if key not in version.values:
+            raise Refused(
+                Code.FAILED_PRECONDITION,
+                str(ref),
+                f"the new version has no key {key!r}",
+                "put the key back, or take it out of the interceptor; the last good version goes on being served",
+            )
+        return version.values[key]
+
+    def _mount(self, root: Path, files: int) -> None:
+        size = files * LONGEST_VALUE * 2 + SLACK_BYTES
+        options = f"mode={layout.DIRECTORY_MODE:o},size={size},nr_inodes={files * 4 + 64}"
+        try:
+            mounts.mount_new("tmpfs", root, options + ",noswap")
+        except mounts.MountError as error:
+            if error.errno != errno.EINVAL:  # before 6.3 a tmpfs cannot be kept out of swap
+                raise
+            mounts.mount_new("tmpfs", root, options)
+
+    def _write_version(self, root: Path, plan: VolumePlan, values: dict[str, bytes]) -> None:
+        previous = os.readlink(root / layout.DATA) if (root / layout.DATA).is_symlink() else None
+        number = int(previous.removeprefix("..")) + 1 if previous else 1
+        directory = root / f"..{number}"
+        if directory.exists():  # left by an agent that was killed half-way
+            shutil.rmtree(directory)
+        directory.mkdir(mode=layout.DIRECTORY_MODE)
+        directory.chmod(layout.DIRECTORY_MODE)
+        try:
+            for file in plan.files:
+                self._write_file(directory / file.name, values[file.name], plan, file.mode)
+        except BaseException:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+        layout.point_data(root, directory.name)
+        if previous:
+            shutil.rmtree(root / previous, ignore_errors=True)
+
+    def _write_file(self, path: Path, value: bytes, plan: VolumePlan, mode: int) -> None:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(value)
+            os.fchown(fd, plan.owner_uid, -1 if plan.fs_group is None else plan.fs_group)
+            os.fchmod(fd, mode)
+
+    def _wipe(self, root: Path) -> None:
+        for path in root.glob("..[0-9]*/*"):
+            with suppress(OSError), path.open("r+b") as file:
+                file.write(bytes(os.fstat(file.fileno()).st_size))
+
+    def _remove_mounts(self, name: str) -> None:
+        root = self._root / name
+        with suppress(mounts.MountError):
+            mounts.unmount(root)
+        with suppress(FileNotFoundError):
+            root.rmdir()

@@ -1,0 +1,145 @@
+"""The volumes of this node: which there are, who shows what, and the order of steps that a crash may interrupt anywhere.
+
+A state file is written before the first step and after the last one, so a restarted agent knows what is whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from agent.delivery.engine import Engine, Versions
+from agent.delivery.state import Phase, StateFiles, VolumeState
+from agent.errors import Code, Refused
+from agent.model import EngineName, SecretRef, SecretVersion, VolumePlan
+
+
+class Volumes:
+    """Every volume, by its id and by the secrets that it shows."""
+
+    def __init__(self, engines: Mapping[EngineName, Engine], serving: EngineName, states: StateFiles) -> None:
+        """`serving` is the engine of new volumes; the others only end or rotate what an earlier agent made."""
+        self._engines = engines
+        self._serving = engines[serving]
+        self._states = states
+        self._volumes: dict[str, VolumeState] = {}
+        self._showing: dict[SecretRef, dict[str, VolumeState]] = {}
+        self._targets: dict[Path, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._volumes)
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of new volumes."""
+        return self._serving
+
+    def all(self) -> list[VolumeState]:
+        """Every published volume."""
+        return list(self._volumes.values())
+
+    def get(self, volume_id: str) -> VolumeState | None:
+        """A published volume."""
+        return self._volumes.get(volume_id)
+
+    def showing(self, ref: SecretRef) -> list[VolumeState]:
+        """The volumes that show a secret."""
+        return list(self._showing.get(ref, {}).values())
+
+    def refs(self) -> set[SecretRef]:
+        """Every secret that some volume shows."""
+        return set(self._showing)
+
+    def check(self, plan: VolumePlan) -> bool:
+        """Whether the volume is already published just so; refused where it is published otherwise, or cannot be."""
+        known = self._volumes.get(plan.volume_id)
+        if known is not None:
+            for field, ours, theirs in _identity(known.plan, plan):
+                if ours != theirs:
+                    raise Refused(
+                        Code.ALREADY_EXISTS,
+                        field,
+                        f"volume {plan.volume_id} is published with {ours}, not {theirs}",
+                        "unpublish it first",
+                    )
+            return True
+        if (other := self._targets.get(plan.target_path)) is not None:
+            raise Refused(Code.ALREADY_EXISTS, "target_path", f"volume {other} is published there", "unpublish it first")
+        if not self._serving.enforces_access and not plan.allow_unenforced:
+            raise Refused(
+                Code.FAILED_PRECONDITION,
+                "spec.access.unenforced",
+                f"this node serves by `{self._serving.name.value}`, which cannot hold the access rule",
+                "run the pod on a node with the engine `iter`, or set it to `allow`",
+            )
+        return False
+
+    def publish(self, plan: VolumePlan, versions: Versions) -> VolumeState:
+        """Make a volume that `check` found to be new. Either it is there as a whole afterwards, or nothing is."""
+        self._states.save(VolumeState(plan, self._serving.name, Phase.PUBLISHING))
+        try:
+            state = self._serving.begin(plan, versions)
+        except BaseException:
+            self._states.remove(VolumeState(plan, self._serving.name, Phase.PUBLISHING).name)
+            raise
+        self._states.save(state)
+        self.add(state)
+        return state
+
+    async def unpublish(self, volume_id: str) -> VolumeState | None:
+        """Take a volume away; None where there was none."""
+        state = self._volumes.get(volume_id)
+        if state is None:
+            return None
+        self._states.save(VolumeState(state.plan, state.engine, Phase.UNPUBLISHING, state.kernel))
+        self._remove(state)
+        await self.end(state)
+        return state
+
+    async def end(self, state: VolumeState) -> None:
+        """Clear whatever there is of a volume, and forget it."""
+        engine = self._engines.get(state.engine)
+        if engine is not None:
+            await engine.end(state)
+        with suppress(OSError):
+            state.plan.target_path.rmdir()
+        self._states.remove(state.name)
+
+    def rotate(self, version: SecretVersion) -> set[str]:
+        """Show a new version everywhere; the keys whose value changed."""
+        changed: set[str] = set()
+        for name, engine in self._engines.items():
+            volumes = [state for state in self.showing(version.ref) if state.engine is name]
+            if volumes:
+                changed |= engine.rotate(version, volumes)
+        return changed
+
+    def add(self, state: VolumeState) -> None:
+        """Count a volume in (also one that an earlier agent made)."""
+        self._volumes[state.plan.volume_id] = state
+        self._targets[state.plan.target_path] = state.plan.volume_id
+        for file in state.plan.files:
+            self._showing.setdefault(file.ref, {})[state.plan.volume_id] = state
+
+    def _remove(self, state: VolumeState) -> None:
+        self._volumes.pop(state.plan.volume_id, None)
+        self._targets.pop(state.plan.target_path, None)
+        for ref in {file.ref for file in state.plan.files}:
+            shown = self._showing.get(ref, {})
+            shown.pop(state.plan.volume_id, None)
+            if not shown:
+                self._showing.pop(ref, None)
+
+
+def _identity(known: VolumePlan, asked: VolumePlan) -> list[tuple[str, object, object]]:
+    """What may not differ between two publishes of one volume. The interceptor's content may: it has its own policy."""
+    return [
+        ("target_path", known.target_path, asked.target_path),
+        ("volume_context.pod.uid", known.pod.uid, asked.pod.uid),
+        ("volume_context.pod.namespace", known.pod.namespace, asked.pod.namespace),
+        ("volume_context.pod.name", known.pod.name, asked.pod.name),
+        ("volume_context.serviceAccount.name", known.pod.service_account, asked.pod.service_account),
+        ("volume_context.interceptor", known.interceptor, asked.interceptor),
+        ("volume_capability.mount.volume_mount_group", known.fs_group, asked.fs_group),
+    ]
