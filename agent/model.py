@@ -160,3 +160,5 @@ class VolumePlan:
     pod_quota: Quota = Quota()
     first_pid: int | None = None
     """Where the pod has no cgroup: the host pid of its first task, whose namespaces then are the pod's identity."""
+    max_file_bytes: int = 1 << 20
+    """A value of more bytes is not shown: refused at publish, and the last good one is kept at a rotation."""

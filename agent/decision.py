@@ -1,0 +1,202 @@
+"""Whether a volume may be published, and what is in it. Pure: what is known comes in, a plan or a refusal comes out.
+
+Request and registration are claims; the live pod, its namespace and the interceptor are the cluster's own view. Each
+disagreement is a refusal of its own that names the field, so that whoever reads it in the pod's events can mend it.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Collection
+from datetime import datetime
+
+from agent.errors import Code, Refused
+from agent.kube.cluster import LivePod
+from agent.model import AccessRule, Action, FilePlan, From, Notify, PublishRequest, Quota, SecretRef, VolumePlan
+from kernelsecret.interceptor import (
+    InterceptorSpec,
+    NamespaceLimits,
+    PodLimits,
+    SecretInterceptor,
+    SecretSpec,
+    Unenforced,
+)
+from kernelsecret.names import (
+    ANNOTATION_INJECT,
+    ANNOTATION_INJECT_ANY,
+    ANNOTATION_MODE,
+    ANNOTATION_MODE_AUTO,
+    ATTRIBUTE_INTERCEPTOR,
+    LABEL_INJECT,
+    LABEL_INJECT_ENABLED,
+)
+from kernelsecret.problems import quoted
+from kernelsecret.quantities import mode, seconds, size
+from kernelsecret.registration import Registration
+
+
+def decide(
+    request: PublishRequest,
+    pod: LivePod,
+    interceptor: SecretInterceptor,
+    registration: Registration,
+    node: str,
+    *,
+    now: datetime,
+    refresh: bool = False,
+    sources: Collection[str] = ("file",),
+) -> VolumePlan:
+    """The plan of the volume. Raises Refused with the field named.
+
+    `now` has a time zone. `refresh`: the volume is published already, so its pod may be ending and its registration
+    expired. `sources` are those that this agent has.
+    """
+    _pod_agrees(request, pod, node, refresh)
+    _registration_agrees(request, registration, node, now, refresh)
+    _interceptor_agrees(request, pod, interceptor)
+    spec = interceptor.spec
+    return VolumePlan(
+        volume_id=request.volume_id,
+        target_path=request.target_path,
+        pod=request.pod,
+        interceptor=request.interceptor,
+        files=tuple(_files(spec, pod, sources)),
+        access=AccessRule(From(spec.access.from_), spec.access.binaries, Action(spec.access.action)),
+        allow_unenforced=spec.access.unenforced is Unenforced.ALLOW,
+        uses_sub_path=pod.volumes[request.target_path.parent.name].uses_sub_path,
+        owner_uid=pod.run_as_user or 0,
+        fs_group=_group(request, pod),
+        notify=_notify(spec),
+        open_files=spec.limits.open_files,
+        min_interval_s=seconds(spec.rotation.min_interval),
+        namespace_quota=_quota(spec.limits.namespace),
+        pod_quota=_quota(spec.limits.pod),
+        first_pid=pod.first_pid,
+        max_file_bytes=size(spec.limits.max_file_bytes),
+    )
+
+
+def _pod_agrees(request: PublishRequest, pod: LivePod, node: str, refresh: bool) -> None:
+    asked = request.pod
+    _same(
+        _asked("pod.uid"),
+        asked.uid,
+        pod.uid,
+        "the live pod's UID",
+        "the pod was replaced; kubelet asks for the new one",
+    )
+    _same(_asked("pod.namespace"), asked.namespace, pod.namespace, "the live pod's namespace")
+    _same(_asked("pod.name"), asked.name, pod.name, "the live pod's name")
+    _same(_asked("serviceAccount.name"), asked.service_account, pod.service_account, "the live pod's service account")
+    _same("spec.nodeName", pod.node, node, "this node")
+    if pod.deleted and not refresh:
+        raise Refused(Code.FAILED_PRECONDITION, "metadata.deletionTimestamp", "the pod is being deleted")
+    name = request.target_path.parent.name
+    volume = pod.volumes.get(name)
+    if volume is None:
+        why = f"the live pod has no volume {quoted(name)} of this driver"
+        raise _denied("spec.volumes", why)
+    _same(f"spec.volumes[{name}].csi.volumeAttributes", request.interceptor, volume.interceptor or "", "the live pod's")
+
+
+def _registration_agrees(
+    request: PublishRequest, registration: Registration, node: str, now: datetime, refresh: bool
+) -> None:
+    asked = request.pod
+    what = "the request's"
+    _same("registration.podUid", registration.pod_uid, asked.uid, what)
+    _same("registration.namespace", registration.namespace, asked.namespace, what)
+    _same("registration.name", registration.name, asked.name, what)
+    _same("registration.serviceAccount", registration.service_account, asked.service_account, what)
+    _same("registration.interceptor", registration.interceptor, request.interceptor, what)
+    _same("registration.node", registration.node, node, "this node")
+    if not refresh and registration.expires_at <= now:
+        why = f"the registration ended at {registration.expires_at.isoformat()}"
+        raise _denied("registration.expiresAt", why, "the pod has to be registered anew")
+
+
+def _interceptor_agrees(request: PublishRequest, pod: LivePod, interceptor: SecretInterceptor) -> None:
+    _same(
+        f"volume_context[{ATTRIBUTE_INTERCEPTOR}]",
+        request.interceptor,
+        interceptor.metadata.name,
+        "the interceptor's name",
+    )
+    label = pod.namespace_labels.get(LABEL_INJECT)
+    if label != LABEL_INJECT_ENABLED:
+        fix = f"kubectl label namespace {pod.namespace} {LABEL_INJECT}={LABEL_INJECT_ENABLED}"
+        raise _denied(f"namespace.metadata.labels[{LABEL_INJECT}]", _not_opted(label, LABEL_INJECT_ENABLED), fix)
+    wanted = pod.annotations.get(ANNOTATION_INJECT)
+    if wanted not in (ANNOTATION_INJECT_ANY, request.interceptor):
+        either = f"{ANNOTATION_INJECT_ANY}' or '{request.interceptor}"
+        raise _denied(f"metadata.annotations[{ANNOTATION_INJECT}]", _not_opted(wanted, either), "annotate the pod")
+    spec = interceptor.spec
+    at = f"interceptor {interceptor.metadata.name}"
+    if not spec.namespace_selector.matches(pod.namespace_labels):
+        raise _denied(f"{at}: spec.namespaceSelector", f"does not select the namespace {quoted(pod.namespace)}")
+    if not spec.pod_selector.matches(pod.labels):
+        raise _denied(f"{at}: spec.podSelector", f"does not select the pod {quoted(pod.name)}")
+    chosen = pod.annotations.get(ANNOTATION_MODE, ANNOTATION_MODE_AUTO)
+    if chosen != ANNOTATION_MODE_AUTO and chosen not in {str(allowed) for allowed in spec.delivery.modes}:
+        why = f"{quoted(chosen)} is not one of the interceptor's spec.delivery.modes"
+        raise _denied(f"metadata.annotations[{ANNOTATION_MODE}]", why)
+
+
+def _files(spec: InterceptorSpec, pod: LivePod, sources: Collection[str]) -> list[FilePlan]:
+    files = []
+    for index, secret in enumerate(spec.secrets):
+        ref = _ref(secret, pod, f"spec.secrets[{index}].source", sources)
+        files += [FilePlan(file.path, ref, file.key, mode(file.mode)) for file in secret.files]
+    return files
+
+
+def _ref(secret: SecretSpec, pod: LivePod, at: str, sources: Collection[str]) -> SecretRef:
+    source = secret.source
+    kind = source.kinds[0]
+    if kind not in sources:
+        why = f"this agent has no such source; it has {', '.join(sorted(sources)) or 'none'}"
+        raise Refused(Code.FAILED_PRECONDITION, f"{at}.{kind}", why, "use another source, or another agent")
+    if source.file:
+        return SecretRef(kind, source.file.path)
+    if source.kubernetes:
+        return SecretRef(kind, f"{pod.namespace}/{source.kubernetes.name}")
+    assert source.vault is not None
+    return SecretRef(kind, source.vault.path)
+
+
+def _group(request: PublishRequest, pod: LivePod) -> int | None:
+    if request.fs_group is not None and request.fs_group != pod.fs_group:
+        _same(
+            "volume_capability.mount.volume_mount_group",
+            str(request.fs_group),
+            str(pod.fs_group),
+            "the live pod's spec.securityContext.fsGroup",
+        )
+    return pod.fs_group
+
+
+def _notify(spec: InterceptorSpec) -> Notify | None:
+    wanted = spec.rotation.notify
+    return Notify(signal.Signals[wanted.signal].value, wanted.process) if wanted else None
+
+
+def _quota(limits: PodLimits | NamespaceLimits) -> Quota:
+    return Quota(size(limits.bytes_), limits.files, limits.volumes)
+
+
+def _asked(name: str) -> str:
+    """The field of the CSI request, as kubelet writes it."""
+    return f"volume_context[csi.storage.k8s.io/{name}]"
+
+
+def _not_opted(found: str | None, wanted: str) -> str:
+    return f"{'missing' if found is None else quoted(found)}, must be '{wanted}'"
+
+
+def _same(field: str, said: str, truth: str, what: str, fix: str = "") -> None:
+    if said != truth:
+        raise _denied(field, f"{quoted(said)} is not {what} {quoted(truth)}", fix)
+
+
+def _denied(field: str, why: str, fix: str = "") -> Refused:
+    return Refused(Code.PERMISSION_DENIED, field, why, fix)

@@ -1,0 +1,218 @@
+"""SecretInterceptor v1alpha1: the types of the wire. What the fields mean to users is in docs/interceptor.md.
+
+Types and defaults only; `kernelsecret.validation` judges what types cannot say. No I/O here.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from kernelsecret.selectors import LabelSelector
+
+
+class Mode(StrEnum):
+    """How one pod gets its secrets, chosen at admission."""
+
+    EBPF = "ebpf"
+    PRELOAD = "preload"
+    VAULT_AGENT = "vault-agent"
+
+
+class Placement(StrEnum):
+    """Whether a pod falls back to a later mode, or waits for a node that has the first."""
+
+    PREFER = "prefer"
+    REQUIRE = "require"
+
+
+class OnUnavailable(StrEnum):
+    """What running pods meet when their interceptor or opt-in is taken away: the last value, or refusals."""
+
+    REFUSE = "refuse"
+    KEEP = "keep"
+
+
+class AccessFrom(StrEnum):
+    """Which processes of the pod may read."""
+
+    APP = "app"
+    MAIN = "main"
+    ANY = "any"
+    BINARIES = "binaries"
+
+
+class AccessAction(StrEnum):
+    """What a refused reader meets; `audit` serves, and only records."""
+
+    DENY = "deny"
+    KILL = "kill"
+    AUDIT = "audit"
+
+
+class Unenforced(StrEnum):
+    """Whether an engine that cannot enforce the access rule may serve all the same."""
+
+    REFUSE = "refuse"
+    ALLOW = "allow"
+
+
+class _Wire(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """camelCase outside; a field that nobody knows is an error, because it is a typing error."""
+
+
+class FileSource(_Wire, frozen=True, kw_only=True):
+    """A directory below the agent's root of secrets: `payments/db`."""
+
+    path: str
+
+
+class VaultSource(_Wire, frozen=True, kw_only=True):
+    """A path in Vault, read as the role `role`."""
+
+    path: str
+    role: str = ""
+
+
+class KubernetesSource(_Wire, frozen=True, kw_only=True):
+    """A Secret of the pod's own namespace."""
+
+    name: str
+
+
+class SecretSource(_Wire, frozen=True, kw_only=True):
+    """Exactly one of its fields is set."""
+
+    file: FileSource | None = None
+    vault: VaultSource | None = None
+    kubernetes: KubernetesSource | None = None
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The names of the fields that are set."""
+        return tuple(name for name in self.__struct_fields__ if getattr(self, name) is not None)
+
+
+class FileSpec(_Wire, frozen=True, kw_only=True):
+    """One file of the volume: its name, the secret's key that it shows, and its mode (default 0440)."""
+
+    path: str
+    key: str
+    mode: int | str = 0o440
+
+
+class SecretSpec(_Wire, frozen=True, kw_only=True):
+    """One secret and the files that it becomes."""
+
+    name: str
+    source: SecretSource
+    files: tuple[FileSpec, ...]
+
+
+class Delivery(_Wire, frozen=True, kw_only=True):
+    """How values may reach the pod."""
+
+    modes: tuple[Mode, ...] = (Mode.EBPF,)
+    placement: Placement = Placement.PREFER
+    on_unavailable: OnUnavailable = OnUnavailable.KEEP
+
+
+class Access(_Wire, frozen=True, kw_only=True):
+    """Who in the pod may read."""
+
+    from_: AccessFrom = msgspec.field(name="from", default=AccessFrom.APP)
+    binaries: tuple[str, ...] = ()
+    action: AccessAction = AccessAction.DENY
+    unenforced: Unenforced = Unenforced.REFUSE
+
+
+class NotifySpec(_Wire, frozen=True, kw_only=True):
+    """The signal that tells the application of a rotation, and who gets it."""
+
+    signal: str
+    process: str = "main"
+
+
+class Rotation(_Wire, frozen=True, kw_only=True):
+    """How soon a change is looked for, and how often it may be passed on."""
+
+    poll_interval: str = "1s"
+    min_interval: str = "0s"
+    notify: NotifySpec | None = None
+
+
+class PodLimits(_Wire, frozen=True, kw_only=True):
+    """Upper bounds for all volumes of one pod."""
+
+    bytes_: int | str = msgspec.field(name="bytes", default="8Mi")
+    files: int = 256
+    volumes: int = 16
+
+
+class NamespaceLimits(_Wire, frozen=True, kw_only=True):
+    """Upper bounds for all volumes that pods of one namespace have on one node."""
+
+    bytes_: int | str = msgspec.field(name="bytes", default="64Mi")
+    files: int = 16384
+    volumes: int = 4096
+
+
+class Limits(_Wire, frozen=True, kw_only=True):
+    """What the volumes of this interceptor may take of a node."""
+
+    max_file_bytes: int | str = "1Mi"
+    open_files: int = 256
+    pod: PodLimits = PodLimits()
+    namespace: NamespaceLimits = NamespaceLimits()
+
+
+class InterceptorSpec(_Wire, frozen=True, kw_only=True):
+    """Who may opt in, what they get, how, and within which bounds."""
+
+    namespace_selector: LabelSelector
+    pod_selector: LabelSelector = LabelSelector()
+    secrets: tuple[SecretSpec, ...]
+    delivery: Delivery = Delivery()
+    access: Access = Access()
+    rotation: Rotation = Rotation()
+    limits: Limits = Limits()
+
+
+class ObjectMeta(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
+    """The part of an object's metadata that matters here; the API server adds more, which is passed over."""
+
+    name: str
+    uid: str = ""
+    generation: int = 0
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+
+
+class Condition(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
+    """A condition in the shape that `kubectl wait` understands."""
+
+    type: str
+    status: str
+    reason: str = ""
+    message: str = ""
+    last_transition_time: str = ""
+    observed_generation: int = 0
+
+
+class InterceptorStatus(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
+    """What the parts report; written by us, so fields of a later version are passed over."""
+
+    conditions: tuple[Condition, ...] = ()
+    volumes: int = 0
+    pods: int = 0
+
+
+class SecretInterceptor(_Wire, frozen=True, kw_only=True):
+    """Cluster-scoped, written by cluster admins only. Get one from `kernelsecret.validation.read_interceptor`."""
+
+    api_version: str
+    kind: str
+    metadata: ObjectMeta
+    spec: InterceptorSpec
+    status: InterceptorStatus | None = None
