@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from agent.delivery import mounts
 from agent.delivery.binaries import Binaries
+from agent.delivery.engine import Engine
 from agent.delivery.graveyard import Graveyard
 from agent.delivery.iter_engine import IterEngine
 from agent.delivery.pods import Pods
@@ -38,23 +39,22 @@ class KernelSide:
     secrets: SharedSecrets
     pods: Pods
     binaries: Binaries
+    grave: Graveyard
 
 
-async def adopt(
-    volumes: Volumes, states: StateFiles, tmpfs: TmpfsEngine, kernel: KernelSide | None, grave: Graveyard
-) -> Adopted:
+async def adopt(volumes: Volumes, states: StateFiles, tmpfs: TmpfsEngine, kernel: KernelSide | None) -> Adopted:
     """Take over the node. After it every volume that is left is served, and nothing else of ours remains on the node."""
     mounted = {mount.point for mount in mounts.read_mounts()}
     kept, broken = [], []
     for state in states.load():
-        engine = tmpfs if state.engine is EngineName.TMPFS else kernel.engine if kernel else None
+        engine: Engine | None = tmpfs if state.engine is EngineName.TMPFS else kernel.engine if kernel else None
         is_whole = state.phase is Phase.PUBLISHED and engine is not None and engine.is_whole(state, mounted)
         (kept if is_whole else broken).append(state)
-    sweep = _adopt_kernel(kernel, kept) if kernel else lambda: None
+    sweep = _adopt_kernel(kernel, kept) if kernel else _nothing
     for state in kept:
         volumes.add(state)
     if kernel:
-        await grave.grace()
+        await kernel.grave.grace()
     sweep()
     for state in broken:
         await volumes.end(VolumeState(state.plan, state.engine, state.phase))
@@ -64,18 +64,19 @@ async def adopt(
     return Adopted(len(kept), len(broken), leftovers)
 
 
+def _nothing() -> None:
+    """There is no kernel side to sweep."""
+
+
 def _adopt_kernel(kernel: KernelSide, kept: list[VolumeState]) -> Callable[[], None]:
     """Cut what no kept volume owns; what is returned frees it, after a grace period."""
     shown = [(state, state.kernel) for state in kept if state.kernel is not None]
-    sets = {
-        state.plan.volume_id: [(s.ref, s.set_id, s.slot, s.items) for s in part.sets] for state, part in shown
-    }
+    sets = {state.plan.volume_id: [(s.ref, s.set_id, s.slot, s.items) for s in part.sets] for state, part in shown}
     sweep_secrets = kernel.secrets.adopt(sets)
     kernel.pods.adopt((state.plan, part.pod_id, part.cgroup_id) for state, part in shown)
     grants = kernel.maps.grants
     used = {part.grant_slot for _, part in shown}
-    grants.adopt(used)
-    unowned = [slot for slot in range(grants.entries) if slot not in used and grants[slot].id]
+    unowned = [slot for slot in grants.in_use() if slot not in used]
     for slot in unowned:
         grants[slot].id = 0
     owned = {part.grant_id for _, part in shown}
@@ -90,6 +91,7 @@ def _adopt_kernel(kernel: KernelSide, kept: list[VolumeState]) -> Callable[[], N
                 kernel.maps.drop_binary(binary)
         for slot in unowned:
             grants.clear(slot)
+            grants.free(slot)
 
     return sweep
 

@@ -17,11 +17,10 @@ from agent.delivery.graveyard import Graveyard
 from agent.delivery.pods import Identity, Pods
 from agent.delivery.shared import SharedSecrets
 from agent.delivery.state import KernelState, SetState, VolumeState, Phase, volume_name
-from agent.errors import Code, Refused
 from agent.kernel import calls
 from agent.kernel.layout import ActionCode, FromCode, Grant
 from agent.kernel.programs import Programs
-from agent.kernel.store import Maps
+from agent.kernel.store import Maps, steps_of
 from agent.model import Action, EngineName, From, SecretRef, SecretVersion, VolumePlan
 
 FROM_CODE = {
@@ -40,11 +39,19 @@ class IterEngine:
     enforces_access = True
 
     def __init__(
-        self, root: Path, bpffs: Path, programs: Programs, maps: Maps, secrets: SharedSecrets, pods: Pods, grave: Graveyard
+        self,
+        root: Path,
+        bpffs: Path,
+        programs: Programs,
+        maps: Maps,
+        secrets: SharedSecrets,
+        pods: Pods,
+        grave: Graveyard,
     ) -> None:
         self._root, self._programs, self._maps = root, programs, maps
         self._secrets, self._pods, self._grave = secrets, pods, grave
         self._links, self._steps = bpffs / "links", bpffs / "steps"
+        self._steps_made: dict[str, int] = {}
         self._links.mkdir(exist_ok=True)
         self._steps.mkdir(exist_ok=True)
 
@@ -67,9 +74,7 @@ class IterEngine:
             self._maps.grants[slot].id = grant_id
             self._show(name, plan.target_path)
             undo.pop_all()
-        kernel = KernelState(
-            grant_id, slot, identity.pod_id, identity.cgroup_id, os.stat(store).st_dev, inodes, sets
-        )
+        kernel = KernelState(grant_id, slot, identity.pod_id, identity.cgroup_id, os.stat(store).st_dev, inodes, sets)
         return VolumeState(plan, self.name, Phase.PUBLISHED, kernel)
 
     async def end(self, state: VolumeState) -> None:
@@ -101,11 +106,27 @@ class IterEngine:
         """One flip for all volumes, then each is told: size, mtime, and whoever watches."""
         if self._secrets.get(version.ref) is None:
             return set()
+        showing = list(volumes)
+        for state in showing:
+            self._need_steps(state, [f.key for f in state.plan.files if f.ref == version.ref], version)
         changed = self._secrets.rotate(version)
         if changed:
-            for state in volumes:
+            for state in showing:
                 self.touch(state, version.ref, changed)
         return changed
+
+    def _need_steps(self, state: VolumeState, keys: list[str], version: SecretVersion) -> None:
+        """Before a longer value is current, every volume that shows it must have the steps to read it whole."""
+        kernel = state.kernel
+        needed = max((steps_of(len(version.values.get(key, b""))) for key in keys), default=0)
+        if kernel is None or needed <= self._steps_made.get(state.name, 0):
+            return
+        fd = calls.get(str(self._steps / state.name))
+        try:
+            self._maps.add_steps(fd, kernel.grant_id, kernel.grant_slot, needed)
+        finally:
+            os.close(fd)
+        self._steps_made[state.name] = needed
 
     def touch(self, state: VolumeState, ref: SecretRef, keys: set[str]) -> None:
         """Set the true sizes of the files that show these keys; watchers get IN_MODIFY, directory watchers a new `..data`."""
@@ -125,6 +146,10 @@ class IterEngine:
             path = self._root / state.name / layout.STORE / str(number)
             if shared is not None and os.stat(path).st_size != shared.size(file.key):
                 self.touch(state, file.ref, {file.key})
+
+    def size(self, state: VolumeState) -> int:
+        """Bytes of all current values of a volume."""
+        return sum(self._secrets[file.ref].size(file.key) for file in state.plan.files)
 
     def is_whole(self, state: VolumeState, mounted: set[str]) -> bool:
         """Mounts, pins and grant of a published volume are all there."""
@@ -181,7 +206,9 @@ class IterEngine:
     def _make_files(
         self, plan: VolumePlan, name: str, store: Path, grant_id: int, slot: int, undo: ExitStack
     ) -> list[int]:
-        steps = self._maps.new_steps(grant_id, slot)
+        count = max(steps_of(self._secrets[file.ref].size(file.key)) for file in plan.files)
+        steps = self._maps.new_steps(grant_id, slot, count)
+        self._steps_made[name] = count
         undo_fds = [steps]
         try:
             calls.pin(steps, str(self._steps / name))
@@ -193,13 +220,9 @@ class IterEngine:
             for fd in undo_fds:
                 os.close(fd)
 
-    def _make_file(
-        self, plan: VolumePlan, number: int, store: Path, link: int, grant_id: int, undo: ExitStack
-    ) -> int:
+    def _make_file(self, plan: VolumePlan, number: int, store: Path, link: int, grant_id: int, undo: ExitStack) -> int:
         file, path = plan.files[number], store / str(number)
-        shared = self._secrets.get(file.ref)
-        if shared is None:
-            raise Refused(Code.INTERNAL, str(file.ref), "not acquired")
+        shared = self._secrets[file.ref]
         calls.pin(link, str(path))
         os.chown(path, plan.owner_uid, -1 if plan.fs_group is None else plan.fs_group)
         os.chmod(path, file.mode)
@@ -250,5 +273,6 @@ class IterEngine:
             root.rmdir()
 
     def _remove_pins(self, name: str) -> None:
+        self._steps_made.pop(name, None)
         for folder in (self._links, self._steps):
             (folder / name).unlink(missing_ok=True)

@@ -22,16 +22,19 @@ OPEN_TREE_CLONE, OPEN_TREE_CLOEXEC = 1, os.O_CLOEXEC
 MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH = 0x4, 0x40
 ATTR_RDONLY, ATTR_NOSUID, ATTR_NODEV, ATTR_NOEXEC = 1, 2, 4, 8
 SYS_OPEN_TREE, SYS_MOVE_MOUNT, SYS_MOUNT_SETATTR = 428, 429, 442
+SOURCE = "kernelsecret"
+"""How our mounts call their source in mountinfo."""
 QUIET = NOSUID | NODEV | NOEXEC
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_count: Callable[[str, str], None] = lambda call, result: None  # noqa: E731 (replaced by count_with)
+_count: Callable[[str, int], None] = lambda call, number: None  # noqa: E731 (replaced by count_with)
 
 
 class MountError(AgentError):
     """A mount call failed; `errno` says why."""
 
     def __init__(self, call: str, number: int, path: str) -> None:
+        self.call = call
         self.errno = number
         super().__init__(f"{call} {path}: {os.strerror(number)}")
 
@@ -44,17 +47,18 @@ class Mount:
     point: str
     kind: str
     device: int
+    source: str = ""
 
 
-def count_with(count: Callable[[str, str], None]) -> None:
-    """Tell `count(call, result)` of every call from now on."""
+def count_with(count: Callable[[str, int], None]) -> None:
+    """Tell `count(call, errno)` of every call from now on; errno is 0 where it worked."""
     global _count
     _count = count
 
 
 def _checked(call: str, result: int, path: str) -> int:
     number = ctypes.get_errno() if result < 0 else 0
-    _count(call, "ok" if result >= 0 else os.strerror(number))
+    _count(call, number)
     if result < 0:
         raise MountError(call, number, path)
     return result
@@ -62,7 +66,7 @@ def _checked(call: str, result: int, path: str) -> int:
 
 def mount_new(kind: str, point: Path, options: str = "", flags: int = QUIET) -> None:
     """Mount a fresh file system of `kind` (tmpfs, bpf) at an existing directory."""
-    result = _libc.mount(b"kernelsecret", os.fsencode(point), kind.encode(), ctypes.c_ulong(flags), options.encode())
+    result = _libc.mount(SOURCE.encode(), os.fsencode(point), kind.encode(), ctypes.c_ulong(flags), options.encode())
     _checked("mount", result, str(point))
 
 
@@ -127,7 +131,9 @@ def parse_mountinfo(text: str) -> list[Mount]:
         if len(fields) < 6 or len(super_block) < 2:
             continue
         major, _, minor = fields[2].partition(":")
-        mounts.append(Mount(int(fields[0]), unescape(fields[4]), super_block[0], int(major) << 20 | int(minor)))
+        mounts.append(
+            Mount(int(fields[0]), unescape(fields[4]), super_block[0], int(major) << 20 | int(minor), super_block[1])
+        )
     return mounts
 
 

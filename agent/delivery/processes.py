@@ -57,7 +57,9 @@ def find_executable(pid: int, path: str) -> Executable | None:
         return None
     try:
         how = _OpenHow(O_PATH, 0, RESOLVE_IN_ROOT)
-        fd = _libc.syscall(c_long(SYS_OPENAT2), c_int(root), c_char_p(os.fsencode(path)), byref(how), c_size_t(sizeof(how)))
+        fd = _libc.syscall(
+            c_long(SYS_OPENAT2), c_int(root), c_char_p(os.fsencode(path)), byref(how), c_size_t(sizeof(how))
+        )
     finally:
         os.close(root)
     if fd < 0:

@@ -6,7 +6,7 @@ and must not depend on who else asks for the same.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.errors import Code, Refused
 from agent.model import Quota
@@ -87,11 +87,11 @@ class Ledger:
 
         Raises Refused: RESOURCE_EXHAUSTED with the bound named, NOT_FOUND for a volume that has nothing reserved.
         """
-        known = self._entries.get(volume_id)
-        if known is None:
-            raise Refused(Code.NOT_FOUND, "volume_id", "has nothing reserved")
-        entry = _Entry(known.namespace, known.pod_uid, bytes_, known.files, known.namespace_quota, known.pod_quota)
-        self._put(volume_id, entry, checked=True)
+        self._put(volume_id, self._resized(volume_id, bytes_), checked=True)
+
+    def settle(self, volume_id: str, bytes_: int) -> None:
+        """Like `resize`, also beyond a quota: the values are there already."""
+        self._put(volume_id, self._resized(volume_id, bytes_), checked=False)
 
     def release(self, volume_id: str) -> None:
         """The volume has ended. Idempotent."""
@@ -120,6 +120,12 @@ class Ledger:
             _least([quota.files for quota in quotas]),
             _least([quota.volumes for quota in quotas]),
         )
+
+    def _resized(self, volume_id: str, bytes_: int) -> _Entry:
+        known = self._entries.get(volume_id)
+        if known is None:
+            raise Refused(Code.NOT_FOUND, "volume_id", "has nothing reserved")
+        return replace(known, bytes_=bytes_)
 
     def _owned(self, volume_id: str, entry: _Entry) -> None:
         known = self._entries.get(volume_id)

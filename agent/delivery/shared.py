@@ -71,6 +71,9 @@ class SharedSecrets:
         """The secret, where some volume shows it."""
         return self._secrets.get(ref)
 
+    def __getitem__(self, ref: SecretRef) -> Shared:
+        return self._secrets[ref]
+
     def all(self) -> Iterable[Shared]:
         """Every secret that some volume shows."""
         return self._secrets.values()
@@ -137,7 +140,9 @@ class SharedSecrets:
     def _extend(self, shared: Shared, version: SecretVersion, keys: list[str]) -> None:
         if len(shared.items) + len(keys) > Limit.SET_ITEMS:
             raise Refused(
-                Code.RESOURCE_EXHAUSTED, str(shared.ref), f"more than {Limit.SET_ITEMS} of its keys are used on this node"
+                Code.RESOURCE_EXHAUSTED,
+                str(shared.ref),
+                f"more than {Limit.SET_ITEMS} of its keys are used on this node",
             )
         first = len(shared.items)
         added = self._hold_all({first + index: version.values[key] for index, key in enumerate(keys)})
@@ -270,11 +275,10 @@ class SharedSecrets:
             entry.oldest = entry.current
             self._secrets[shared.ref] = shared
         used = {shared.slot for shared in by_set.values()}
-        for slot in range(self._maps.sets.entries):
-            if slot not in used and self._maps.sets[slot].id:
-                self._maps.sets[slot].id = 0
-        self._maps.sets.adopt(used)
-        return lambda: self._sweep(orphans)
+        unowned = [slot for slot in self._maps.sets.in_use() if slot not in used]
+        for slot in unowned:
+            self._maps.sets[slot].id = 0
+        return lambda: self._sweep(orphans, unowned)
 
     def _adopt_version(self, shared: Shared | None, version: StoredVersion) -> bool:
         if shared is None or self._maps.sets[shared.slot].current < version.generation:
@@ -284,7 +288,7 @@ class SharedSecrets:
         shared.values.setdefault(version.generation, {})[version.item] = value
         return True
 
-    def _sweep(self, orphans: list[StoredVersion]) -> None:
+    def _sweep(self, orphans: list[StoredVersion], unowned: list[int]) -> None:
         """Free versions that no volume shows, values that no version names, and generations that are no longer current."""
         for version in orphans:
             self._maps.drop_version(version.set_id, version.generation, version.item)
@@ -294,3 +298,6 @@ class SharedSecrets:
         for value_id, count in self._maps.chunk_owners().items():
             if value_id not in kept:
                 self._maps.wipe_value(value_id, count * Limit.CHUNK_BYTES)
+        for slot in unowned:
+            self._maps.sets.clear(slot)
+            self._maps.sets.free(slot)

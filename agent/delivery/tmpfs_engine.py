@@ -78,6 +78,11 @@ class TmpfsEngine:
                 changed |= keys
         return changed
 
+    def size(self, state: VolumeState) -> int:
+        """Bytes of all current values of a volume."""
+        data = self._root / state.name / layout.DATA
+        return sum(os.stat(data / file.name).st_size for file in state.plan.files)
+
     def is_whole(self, state: VolumeState, mounted: set[str]) -> bool:
         """Both mounts are there."""
         return str(self._root / state.name) in mounted and str(state.plan.target_path) in mounted
@@ -93,9 +98,7 @@ class TmpfsEngine:
             self._wipe(root)
             self._remove_mounts(name)
 
-    def _following(
-        self, root: Path, plan: VolumePlan, version: SecretVersion
-    ) -> tuple[dict[str, bytes], set[str]]:
+    def _following(self, root: Path, plan: VolumePlan, version: SecretVersion) -> tuple[dict[str, bytes], set[str]]:
         values, changed = {}, set()
         for file in plan.files:
             value = (root / layout.DATA / file.name).read_bytes()

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from agent.delivery import mounts
 from agent.delivery.engine import Engine, Versions
 from agent.delivery.state import Phase, StateFiles, VolumeState
 from agent.errors import Code, Refused
@@ -26,6 +27,7 @@ class Volumes:
         self._volumes: dict[str, VolumeState] = {}
         self._showing: dict[SecretRef, dict[str, VolumeState]] = {}
         self._targets: dict[Path, str] = {}
+        self._grants: dict[int, VolumeState] = {}
 
     def __len__(self) -> int:
         return len(self._volumes)
@@ -42,6 +44,10 @@ class Volumes:
     def get(self, volume_id: str) -> VolumeState | None:
         """A published volume."""
         return self._volumes.get(volume_id)
+
+    def of_grant(self, grant_id: int) -> VolumeState | None:
+        """The published volume that a kernel's grant belongs to."""
+        return self._grants.get(grant_id)
 
     def showing(self, ref: SecretRef) -> list[VolumeState]:
         """The volumes that show a secret."""
@@ -65,7 +71,9 @@ class Volumes:
                     )
             return True
         if (other := self._targets.get(plan.target_path)) is not None:
-            raise Refused(Code.ALREADY_EXISTS, "target_path", f"volume {other} is published there", "unpublish it first")
+            raise Refused(
+                Code.ALREADY_EXISTS, "target_path", f"volume {other} is published there", "unpublish it first"
+            )
         if not self._serving.enforces_access and not plan.allow_unenforced:
             raise Refused(
                 Code.FAILED_PRECONDITION,
@@ -115,16 +123,30 @@ class Volumes:
                 changed |= engine.rotate(version, volumes)
         return changed
 
+    def size(self, state: VolumeState) -> int:
+        """Bytes of all current values of a volume."""
+        return self._engines[state.engine].size(state)
+
+    def clear_target(self, target: Path) -> None:
+        """Unmount what is ours at a target that belongs to no volume (its state was lost)."""
+        ours = [m for m in mounts.read_mounts() if m.point == str(target) and m.source == mounts.SOURCE]
+        for _ in ours:
+            mounts.unmount(target)
+
     def add(self, state: VolumeState) -> None:
         """Count a volume in (also one that an earlier agent made)."""
         self._volumes[state.plan.volume_id] = state
         self._targets[state.plan.target_path] = state.plan.volume_id
+        if state.kernel is not None:
+            self._grants[state.kernel.grant_id] = state
         for file in state.plan.files:
             self._showing.setdefault(file.ref, {})[state.plan.volume_id] = state
 
     def _remove(self, state: VolumeState) -> None:
         self._volumes.pop(state.plan.volume_id, None)
         self._targets.pop(state.plan.target_path, None)
+        if state.kernel is not None:
+            self._grants.pop(state.kernel.grant_id, None)
         for ref in {file.ref for file in state.plan.files}:
             shown = self._showing.get(ref, {})
             shown.pop(state.plan.volume_id, None)

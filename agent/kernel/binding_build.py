@@ -139,9 +139,8 @@ static struct bpf_link *ks_attach(struct bpf_object *obj, const char *name)
 
 static int ks_map_create(const char *type, const char *name, uint32_t key, uint32_t value, uint32_t entries)
 {
-	if (strcmp(type, "array"))
-		return -EINVAL;
-	return checked(bpf_map_create(BPF_MAP_TYPE_ARRAY, name, key, value, entries, NULL));
+	enum bpf_map_type kind = strcmp(type, "hash") ? BPF_MAP_TYPE_ARRAY : BPF_MAP_TYPE_HASH;
+	return checked(bpf_map_create(kind, name, key, value, entries, NULL));
 }
 
 static int ks_iter_link(int program_fd, int map_fd)

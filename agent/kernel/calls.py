@@ -27,8 +27,8 @@ class KernelError(AgentError):
     def __init__(self, call: str, number: int, detail: str = "") -> None:
         self.call = call
         self.errno = number
-        name = errno.errorcode.get(number, str(number))
-        super().__init__(f"{call}: {name} ({os.strerror(number)})" + (f"; {detail}" if detail else ""))
+        self.name = errno.errorcode.get(number, str(number))
+        super().__init__(f"{call}: {self.name} ({os.strerror(number)})" + (f"; {detail}" if detail else ""))
 
 
 class Key32(Structure):
@@ -45,22 +45,21 @@ class Key64(Structure):
     _fields_ = (("value", c_uint64),)
 
 
-Count = Callable[[str, str], None]
-_count: Count = lambda call, result: None  # noqa: E731 (replaced by count_with)
+Count = Callable[[str, int], None]
+_count: Count = lambda call, number: None  # noqa: E731 (replaced by count_with)
 
 
 def count_with(count: Count) -> None:
-    """Tell `count(call, result)` of every call from now on; result is `ok` or the errno's name."""
+    """Tell `count(call, errno)` of every call from now on; errno is 0 where it worked."""
     global _count
     _count = count
 
 
 def checked(call: str, result: int) -> int:
     """The result of a call, or KernelError where it is negative."""
+    _count(call, min(result, 0))
     if result < 0:
-        _count(call, errno.errorcode.get(-result, str(-result)))
         raise KernelError(call, -result)
-    _count(call, "ok")
     return result
 
 
@@ -125,9 +124,9 @@ def size_of(kind: type[Structure]) -> int:
     return sizeof(kind)
 
 
-def create_array(name: str, value_bytes: int, entries: int) -> int:
-    """A new array map with u32 keys; the descriptor is the caller's to close."""
-    return checked("map_create", lib.ks_map_create(b"array", name.encode(), 4, value_bytes, entries))
+def create_map(kind: str, name: str, value_bytes: int, entries: int) -> int:
+    """A new map (`array` or `hash`) with u32 keys; the descriptor is the caller's to close."""
+    return checked("map_create", lib.ks_map_create(kind.encode(), name.encode(), 4, value_bytes, entries))
 
 
 def iterator_link(program: int, steps_map: int) -> int:

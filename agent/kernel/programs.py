@@ -62,9 +62,7 @@ class Programs:
             os.close(fd)
 
 
-def open_programs(
-    bpffs: Path, facts: NodeFacts, tuning: Tuning = Tuning(), object_path: Path = OBJECT
-) -> Programs:
+def open_programs(bpffs: Path, facts: NodeFacts, tuning: Tuning = Tuning(), object_path: Path = OBJECT) -> Programs:
     """Adopt what is pinned below `bpffs`, or load it; maps of another layout are refused, never touched."""
     maps_directory = bpffs / "maps"
     maps_directory.mkdir(exist_ok=True)

@@ -28,7 +28,9 @@ class EventRing:
         """Hand every waiting event to the handler; how many there were. The record is valid during the call only."""
         total = 0
         while True:
-            count = calls.checked("ring_drain", lib.ks_ring_drain(self._ring, ffi.cast("void *", addressof(self._records))))
+            count = calls.checked(
+                "ring_drain", lib.ks_ring_drain(self._ring, ffi.cast("void *", addressof(self._records)))
+            )
             for index in range(count):
                 self._handle(self._records[index])
             total += count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -30,6 +31,14 @@ from agent.kernel.programs import Programs
 
 IDS_AT_ONCE = 1024
 NODE_KEY_BYTES = 32
+CHUNKS = 131072
+"""max_entries of the map `chunks`: 190 MiB of values, were it ever full."""
+
+
+def steps_of(size: int) -> int:
+    """Steps that a read of a value of `size` bytes takes (see KS_LEAD_STEPS and KS_STEP_CHUNKS)."""
+    chunks = max(1, -(-size // Limit.CHUNK_BYTES))
+    return min(chunks, Limit.LEAD_STEPS) + -(-max(0, chunks - Limit.LEAD_STEPS) // Limit.STEP_CHUNKS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,7 @@ class Maps:
         self.counters = tables.counter_table(self._fd["counters"])
         self.events_fd = self._fd["events"]
         self.chunks_used = 0
+        self.most_chunks = CHUNKS
         about = calls.lookup(self._fd["about"], calls.Key32(0), About) or About()
         if about.layout_version == 0:
             about.layout_version = LAYOUT_VERSION
@@ -63,7 +73,7 @@ class Maps:
         self.node_key = bytes(about.node_key)  # type: ignore[attr-defined]
         self._about = about
         self._next_id = self._last_id = about.next_id
-        self._fence_map = calls.create_array("ks_fence", 4, 1)
+        self._fence_map = calls.create_map("array", "ks_fence", 4, 1)
 
     def close(self) -> None:
         """Close what this object opened."""
@@ -232,20 +242,25 @@ class Maps:
 
     # Volumes
 
-    def new_steps(self, grant_id: int, grant_slot: int) -> int:
-        """The map that a volume's link walks; the descriptor is the caller's to close."""
-        fd = calls.create_array("ks_steps", sizeof(Step), Limit.STEPS)
-        self._write_steps(fd, Step(grant_id, grant_slot))
+    def new_steps(self, grant_id: int, grant_slot: int, count: int) -> int:
+        """The map that a volume's link walks, of `count` steps; the descriptor is the caller's to close."""
+        fd = calls.create_map("hash", "ks_steps", sizeof(Step), Limit.STEPS)
+        self.add_steps(fd, grant_id, grant_slot, count)
         return fd
+
+    def add_steps(self, fd: int, grant_id: int, grant_slot: int, count: int) -> None:
+        """Let the volume's values take up to `count` steps; reads under way are not disturbed."""
+        for index in range(count):
+            try:
+                calls.update(fd, calls.Key32(index), Step(grant_id, grant_slot), calls.ONLY_NEW)
+            except calls.KernelError as error:
+                if error.errno != errno.EEXIST:
+                    raise
 
     def end_steps(self, fd: int) -> None:
         """From now on every read through the volume's link is refused, also through a mount that leaked."""
-        self._write_steps(fd, Step(0, 0))
-
-    def _write_steps(self, fd: int, step: Step) -> None:
-        keys = (calls.Key32 * Limit.STEPS)(*((index,) for index in range(Limit.STEPS)))
-        steps = (Step * Limit.STEPS)(*((step.grant_id, step.grant_slot) for _ in range(Limit.STEPS)))
-        calls.update_batch(fd, keys, steps)
+        for key in list(calls.keys(fd, calls.Key32)):
+            calls.update(fd, key, Step(0, 0))
 
     def clear_sessions(self, grant_slot: int) -> None:
         """Forget unfinished reads of the slot's earlier grant."""

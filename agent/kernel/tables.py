@@ -40,13 +40,14 @@ class SlotTable(Table[T]):
     def __init__(self, fd: int, kind: type[T], entries: int, what: str) -> None:
         super().__init__(fd, kind, entries)
         self._what = what
-        self._free = list(range(entries))
-        self._used = 0
+        # What an earlier agent left in use stays in use until somebody frees it.
+        self._free = [slot for slot in range(entries) if not self[slot].id]  # type: ignore[attr-defined]
+        self._used = entries - len(self._free)
 
-    def adopt(self, used: set[int]) -> None:
-        """Start from the slots that an earlier agent left in use."""
-        self._free = [slot for slot in range(self.entries) if slot not in used]
-        self._used = len(used)
+    def in_use(self) -> list[int]:
+        """Slots that hold something live."""
+        free = set(self._free)
+        return [slot for slot in range(self.entries) if slot not in free]
 
     @property
     def used(self) -> int:

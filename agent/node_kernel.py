@@ -1,0 +1,102 @@
+"""The node's kernel side as a whole: the agent's private folder and bpffs, the programs, the maps, the engine on top.
+
+Service, probe, bench and kernel tests all open it here, so they all run what production runs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.delivery import mounts
+from agent.delivery.adoption import KernelSide
+from agent.delivery.binaries import Binaries
+from agent.delivery.graveyard import Graveyard
+from agent.delivery.iter_engine import IterEngine
+from agent.delivery.pods import Pods
+from agent.delivery.shared import SharedSecrets
+from agent.kernel.node import NodeFacts
+from agent.kernel.programs import OBJECT, Programs, Tuning, open_programs, unpin_tree
+from agent.kernel.store import Maps
+
+BPFFS = "bpf"
+VOLUMES = "volumes"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeKernel:
+    """Everything of the engine `iter`, open."""
+
+    facts: NodeFacts
+    programs: Programs
+    maps: Maps
+    grave: Graveyard
+    secrets: SharedSecrets
+    pods: Pods
+    binaries: Binaries
+    engine: IterEngine
+
+    def side(self) -> KernelSide:
+        """What adoption works on."""
+        return KernelSide(self.engine, self.programs, self.maps, self.secrets, self.pods, self.binaries, self.grave)
+
+    def close(self) -> None:
+        """Close the descriptors. What is pinned and mounted stays and goes on serving."""
+        self.maps.close()
+        self.programs.close()
+
+
+def prepare_folder(run_dir: Path) -> Path:
+    """The agent's folder (0700), a mount of its own that no other mount namespace sees into; the volumes' folder in it."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    run_dir.chmod(0o700)
+    if str(run_dir) not in {mount.point for mount in mounts.read_mounts()}:
+        mounts.make_private(run_dir)
+    volumes = run_dir / VOLUMES
+    volumes.mkdir(exist_ok=True)
+    return volumes
+
+
+def open_kernel(
+    run_dir: Path,
+    facts: NodeFacts,
+    failed: Callable[[BaseException], None],
+    tuning: Tuning = Tuning(),
+    object_path: Path = OBJECT,
+) -> NodeKernel:
+    """Load or adopt the programs below `run_dir`. Raises KernelError or MountError where the node has no working BPF."""
+    volumes = prepare_folder(run_dir)
+    bpffs = run_dir / BPFFS
+    bpffs.mkdir(exist_ok=True)
+    if str(bpffs) not in {mount.point for mount in mounts.read_mounts()}:
+        mounts.mount_new("bpf", bpffs, "mode=700")
+    programs = open_programs(bpffs, facts, tuning, object_path)
+    maps = Maps(programs)
+    grave = Graveyard(maps.fence, failed)
+    secrets = SharedSecrets(maps, grave)
+    pods = Pods(maps, facts.cgroup.root if facts.cgroup else None)
+    engine = IterEngine(volumes, bpffs, programs, maps, secrets, pods, grave)
+    return NodeKernel(facts, programs, maps, grave, secrets, pods, Binaries(maps, pods), engine)
+
+
+def remove(run_dir: Path, targets: list[Path]) -> None:
+    """Take everything of ours off the node: targets, volumes, pins, the folder's own mount. Nothing is served afterwards."""
+    for target in targets:
+        with suppress(mounts.MountError):
+            mounts.unmount(target)
+    bpffs = run_dir / BPFFS
+    if bpffs.is_dir():
+        for folder in list(bpffs.iterdir()):
+            if folder.is_dir():
+                unpin_tree(folder)
+    for point in mounts.mounts_below(run_dir, mounts.read_mounts()):
+        with suppress(mounts.MountError):
+            mounts.unmount(point)
+    for folder in (run_dir / VOLUMES, bpffs):
+        if folder.is_dir():
+            for left in folder.iterdir():
+                with suppress(OSError):
+                    os.rmdir(left)

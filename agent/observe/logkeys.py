@@ -1,0 +1,116 @@
+"""All that a log line may say: the events, and the keys with the type of their values. No I/O here.
+
+Whatever is not listed here is dropped and counted, never printed. To log something new, add it here: that is the
+moment to ask whether it could ever hold a secret.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from types import MappingProxyType
+
+
+class Event(StrEnum):
+    """What happened. The text is what people search for, so it does not change."""
+
+    # the agent
+    AGENT_STARTING = "agent starting"
+    AGENT_READY = "agent ready"
+    AGENT_STOPPING = "agent stopping"
+    AGENT_STOPPED = "agent stopped"
+    AGENT_FAILED = "agent failed"
+    SETTING_UNKNOWN = "unknown setting ignored"
+    HARDENED = "process hardened"
+    HARDENING_INCOMPLETE = "process hardening incomplete"
+    SERVING = "serving on socket"
+    PEER_REFUSED = "peer refused"
+    DEGRADED = "degraded"
+    RECOVERED = "recovered"
+    AUDIT_FAILED = "audit log cannot be written"
+    AUDIT_RECOVERED = "audit log written again"
+    REQUEST_FAILED = "request failed"
+    # volumes
+    PUBLISHED = "volume published"
+    PUBLISH_REFUSED = "publish refused"
+    PUBLISH_FAILED = "publish failed"
+    UNPUBLISHED = "volume unpublished"
+    UNPUBLISH_FAILED = "unpublish failed"
+    ADOPTED = "volume adopted"
+    ADOPT_FAILED = "volume could not be adopted"
+    ORPHAN_CLEARED = "orphan cleared"
+    STATE_UNREADABLE = "state file unreadable"
+    # the CSI door
+    CALL_SERVED = "volume call served"
+    CALL_REFUSED = "volume call refused"
+    CALL_FAILED = "volume call failed"
+    TARGET_LEFT = "target folder left"
+    REGISTERED = "registered with kubelet"
+    REGISTRATION_REFUSED = "kubelet refused the plugin"
+    CANNOT_ACCEPT = "cannot accept"
+    CANNOT_REACH_GRPC = "cannot reach gRPC"
+    # secrets
+    ROTATED = "secret rotated"
+    ROTATION_FAILED = "rotation failed"
+    SOURCE_DOWN = "source cannot be read"
+    SOURCE_UP = "source can be read again"
+    NOTIFIED = "application signalled"
+    NOTIFY_FAILED = "application could not be signalled"
+    # the kernel
+    PROBED = "engine probed"
+    PROGRAMS_LOADED = "programs loaded"
+    PROGRAMS_SWAPPED = "programs of live links swapped"
+    KERNEL_LIMIT = "kernel limit met"
+    READ_REFUSED = "read refused"
+    EVENTS_DROPPED = "events dropped"
+    # what others said through Python's logging, warnings or an unhandled exception
+    FOREIGN = "message of a library"
+    UNHANDLED = "unhandled exception"
+    UNLISTED = "unlisted event"
+
+
+EVENTS = frozenset(event.value for event in Event)
+
+
+class Kind(StrEnum):
+    """The type that a key's value must have; `text` is escaped and cut."""
+
+    TEXT = "text"
+    NUMBER = "number"
+    FLAG = "flag"
+
+
+_TEXT = {
+    # where in the agent
+    *("room", "logger", "origin", "error_class", "error_type", "errno", "call", "result", "component"),
+    # whose
+    *("volume_id", "namespace", "pod", "pod_uid", "service_account", "interceptor", "registration", "node"),
+    # what
+    *(
+        "secret",
+        "source",
+        "file",
+        "path",
+        "target",
+        "socket",
+        "endpoint",
+        "address",
+        "engine",
+        "mode",
+        "map",
+        "program",
+    ),
+    *("lockdown", "btf", "cgroup", "kernel"),
+    # why
+    *("reason", "rule", "action", "code", "field", "why", "fix", "condition", "subject", "setting", "measure"),
+    *("problem", "detail", "signal", "process", "comm", "version"),
+}
+_NUMBERS = {
+    *("count", "bytes", "files", "volumes", "keys", "limit", "generation", "subscribers", "dropped", "attempt"),
+    *("pid", "uid", "peer_pid", "peer_uid", "exe_inode", "exit_status", "duration_ms", "delay_s"),
+}
+_FLAGS = {"achieved", "enforced", "fresh", "shared", "ready"}
+
+KEYS = MappingProxyType(
+    dict.fromkeys(_TEXT, Kind.TEXT) | dict.fromkeys(_NUMBERS, Kind.NUMBER) | dict.fromkeys(_FLAGS, Kind.FLAG)
+)
+"""Every key that a log line may have, beside `time`, `level` and `event`."""

@@ -1,0 +1,244 @@
+"""Every metric of the agent: names, help texts and the only methods that change them. In memory: no I/O here.
+
+Cardinality is bounded by construction. A label's value is one of a fixed set of words, or (namespaces, maps, calls)
+one of a bounded number of well-formed names; all else becomes `other`, so that neither a pod's name nor a secret can
+become a label.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+
+from agent.observe.records import Rule
+
+OTHER = "other"
+_FAST = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """One metric: what is in the registry, and in docs/metrics.md."""
+
+    name: str
+    kind: type[Counter] | type[Gauge] | type[Histogram]
+    labels: tuple[str, ...]
+    help: str
+
+
+_P = "kernelsecret_"
+DEFINITIONS = (
+    Definition(_P + "rotations_total", Counter, ("source",), "Versions of secrets that replaced an earlier one."),
+    Definition(
+        _P + "rotation_duration_seconds",
+        Histogram,
+        (),
+        "From the source's change until every volume serves the new version and watchers are told.",
+    ),
+    Definition(_P + "volumes", Gauge, ("engine",), "Published volumes."),
+    Definition(_P + "map_bytes", Gauge, ("namespace",), "Bytes of secret values held for the namespace's volumes."),
+    Definition(
+        _P + "map_quota_bytes",
+        Gauge,
+        ("namespace",),
+        "The most that the namespace may hold; absent where there is no bound.",
+    ),
+    Definition(_P + "map_entries", Gauge, ("map",), "Entries in use in one of the agent's BPF maps."),
+    Definition(_P + "map_max_entries", Gauge, ("map",), "Entries that the BPF map has room for."),
+    Definition(
+        _P + "reads_total", Counter, ("result",), "Reads of secret files as the kernel counted them: served or refused."
+    ),
+    Definition(
+        _P + "refusals_total",
+        Counter,
+        ("rule",),
+        "Reads that broke an access rule, by rule, as far as the kernel reported each one.",
+    ),
+    Definition(
+        _P + "syscalls_total",
+        Counter,
+        ("call", "result"),
+        "The agent's own calls into the kernel; the result is ok or the errno's name.",
+    ),
+    Definition(
+        _P + "dropped_events_total",
+        Counter,
+        ("at",),
+        "Events that were lost: in the kernel (rate limit or full ring buffer) or to a subscriber that was too slow.",
+    ),
+    Definition(
+        _P + "source_up",
+        Gauge,
+        ("source",),
+        "1 when the source can be read; the last good values are served when it cannot.",
+    ),
+    Definition(_P + "source_errors_total", Counter, ("source",), "Times that a source could not be read."),
+    Definition(
+        _P + "publish_duration_seconds",
+        Histogram,
+        ("result",),
+        "Time that a publish took; the result is ok or the gRPC code.",
+    ),
+    Definition(_P + "adopted_volumes", Gauge, (), "Volumes that this agent found and took over when it started."),
+    Definition(
+        _P + "degraded",
+        Gauge,
+        ("reason",),
+        "1 while the condition holds, see the guide for what to do about each reason.",
+    ),
+    Definition(_P + "audit_failures_total", Counter, (), "Audit lines that could not be written."),
+    Definition(
+        _P + "log_fields_dropped_total",
+        Counter,
+        (),
+        "Log fields that the allow-list kept out; more than 0 is a defect of the agent.",
+    ),
+)
+
+
+class _Words:
+    """Lets through a fixed set of words, or up to `limit` different ones of a pattern; the rest is `other`."""
+
+    def __init__(self, *words: str, pattern: str = "", limit: int = 0) -> None:
+        self._seen = set(words)
+        self._pattern = re.compile(pattern) if pattern else None
+        self._limit = limit
+
+    def __call__(self, word: str) -> str:
+        if word in self._seen:
+            return word
+        if self._pattern is None or self._limit < 1 or not self._pattern.fullmatch(word):
+            return OTHER
+        self._limit -= 1
+        self._seen.add(word)
+        return word
+
+    def forget(self, word: str) -> None:
+        """Make room again for another word of the pattern."""
+        if word in self._seen:
+            self._seen.remove(word)
+            self._limit += 1
+
+
+class Metrics:
+    """The agent's metrics in a registry of their own. Counts are non-negative, durations in seconds, sizes in bytes."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._metric: dict[str, Counter | Gauge | Histogram] = {}
+        for one in DEFINITIONS:
+            made: Counter | Gauge | Histogram
+            if one.kind is Histogram:
+                made = Histogram(one.name, one.help, one.labels, registry=self.registry, buckets=_FAST)
+            else:
+                made = one.kind(one.name, one.help, one.labels, registry=self.registry)
+            self._metric[one.name.removeprefix(_P)] = made
+        ProcessCollector(registry=self.registry)
+        self._source = _Words("file", "vault", "kubernetes")
+        self._engine = _Words("iter", "rewrite", "tmpfs")
+        self._namespace = _Words(pattern=r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", limit=1000)
+        self._map = _Words(pattern=r"[a-z][a-z0-9_]{0,14}", limit=32)
+        self._read = _Words("served", "refused")
+        self._rule = _Words(*(rule.value for rule in Rule))
+        self._call = _Words(pattern=r"[a-z][a-z0-9_]{0,31}", limit=64)
+        self._at = _Words("kernel", "subscriber")
+        self._reason = _Words(pattern=r"[a-z][a-z0-9-]{0,31}", limit=32)
+        self._code = _Words("ok", pattern=r"[A-Z][A-Z_]{0,31}", limit=17)
+
+    def _counter(self, name: str, *labels: str) -> Counter:
+        metric = self._metric[name]
+        assert isinstance(metric, Counter)
+        return metric.labels(*labels) if labels else metric
+
+    def _gauge(self, name: str, *labels: str) -> Gauge:
+        metric = self._metric[name]
+        assert isinstance(metric, Gauge)
+        return metric.labels(*labels) if labels else metric
+
+    def _histogram(self, name: str, *labels: str) -> Histogram:
+        metric = self._metric[name]
+        assert isinstance(metric, Histogram)
+        return metric.labels(*labels) if labels else metric
+
+    def rotation(self, source: str, seconds: float | None) -> None:
+        """A version replaced another; `seconds` since the source changed, None where nobody saw it change."""
+        self._counter("rotations_total", self._source(source)).inc()
+        if seconds is not None:
+            self._histogram("rotation_duration_seconds").observe(seconds)
+
+    def volumes(self, engine: str, count: int) -> None:
+        """How many volumes an engine serves now."""
+        self._gauge("volumes", self._engine(engine)).set(count)
+
+    def namespace_usage(self, namespace: str, bytes_: int, quota_bytes: int | None) -> None:
+        """What a namespace holds, and may hold (None: no bound)."""
+        known = self._namespace(namespace)
+        self._gauge("map_bytes", known).set(bytes_)
+        if quota_bytes is None:
+            self._metric["map_quota_bytes"].remove_by_labels({"namespace": known})
+        else:
+            self._gauge("map_quota_bytes", known).set(quota_bytes)
+
+    def forget_namespace(self, namespace: str) -> None:
+        """The namespace has no volume left: its series end. Idempotent."""
+        for name in ("map_bytes", "map_quota_bytes"):
+            self._metric[name].remove_by_labels({"namespace": namespace})
+        self._namespace.forget(namespace)
+
+    def map_entries(self, map_: str, entries: int, max_entries: int) -> None:
+        """How full a BPF map is; `map_` is the name that the object file gives it."""
+        known = self._map(map_)
+        self._gauge("map_entries", known).set(entries)
+        self._gauge("map_max_entries", known).set(max_entries)
+
+    def reads(self, result: str, count: int = 1) -> None:
+        """`count` more reads were `served` or `refused`."""
+        self._counter("reads_total", self._read(result)).inc(count)
+
+    def refusals(self, rule: Rule, count: int = 1) -> None:
+        """`count` more reads broke a rule."""
+        self._counter("refusals_total", self._rule(rule)).inc(count)
+
+    def syscall(self, call: str, error: int = 0) -> None:
+        """The agent called the kernel (`bpf_map_update`, `mount`, ...); `error` is the errno, 0 when it worked."""
+        result = "ok" if error == 0 else errno.errorcode.get(abs(error), OTHER)
+        self._counter("syscalls_total", self._call(call), result).inc()
+
+    def dropped_events(self, count: int, at: str = "kernel") -> None:
+        """`count` events were lost at the `kernel` or at a `subscriber`."""
+        self._counter("dropped_events_total", self._at(at)).inc(count)
+
+    def source_up(self, source: str, up: bool) -> None:
+        """Whether a source can be read."""
+        self._gauge("source_up", self._source(source)).set(int(up))
+
+    def source_error(self, source: str) -> None:
+        """A source could not be read once more."""
+        self._counter("source_errors_total", self._source(source)).inc()
+
+    def publish(self, result: str, seconds: float) -> None:
+        """A publish ended after `seconds`: `ok` or a gRPC code (`PERMISSION_DENIED`)."""
+        self._histogram("publish_duration_seconds", self._code(result)).observe(seconds)
+
+    def adopted_volumes(self, count: int) -> None:
+        """How many volumes were found and taken over at the start."""
+        self._gauge("adopted_volumes").set(count)
+
+    def degraded(self, reason: str, holds: bool) -> None:
+        """Whether a condition holds; its series stays at 0 afterwards, so that an alert can see it end."""
+        self._gauge("degraded", self._reason(reason)).set(int(holds))
+
+    def audit_failure(self) -> None:
+        """An audit line could not be written."""
+        self._counter("audit_failures_total").inc()
+
+    def log_fields_dropped(self, count: int) -> None:
+        """The allow-list of the log kept `count` fields out."""
+        self._counter("log_fields_dropped_total").inc(count)
+
+    def render(self) -> bytes:
+        """The Prometheus text format, version 0.0.4."""
+        return generate_latest(self.registry)

@@ -1,0 +1,229 @@
+"""A volume from kubelet's request to its mount: claims checked against the cluster, values fetched, quota, engine."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from agent.decision import decide
+from agent.delivery.mounts import MountError
+from agent.delivery.quota import Ledger
+from agent.delivery.state import VolumeState
+from agent.delivery.volumes import Volumes
+from agent.errors import Code, Refused
+from agent.kernel.calls import KernelError
+from agent.kube.cluster import Cluster
+from agent.model import PublishRequest, SecretRef, SecretVersion, VolumePlan
+from agent.observe.conditions import Conditions, Reason
+from agent.observe.metrics import Metrics
+from agent.observe.recorder import Recorder
+from agent.observe.records import KernelLimit, Published, PublishRefused, Unpublished
+from agent.rotation import Rotator
+
+LIMITS = {
+    errno.ENOMEM: "the kernel is out of memory",
+    errno.ENOSPC: "a map or a file system of the node is full",
+    errno.E2BIG: "a map of the node is full",
+    errno.EMFILE: "the agent has too many files open",
+    errno.ENFILE: "the node has too many files open",
+}
+
+
+class NodePublisher:
+    """The CSI door's `Publisher`. One call at a time for each volume; different volumes side by side."""
+
+    def __init__(
+        self,
+        node: str,
+        cluster: Cluster,
+        volumes: Volumes,
+        rotator: Rotator,
+        ledger: Ledger,
+        metrics: Metrics,
+        conditions: Conditions,
+        recorder: Recorder,
+    ) -> None:
+        self._node, self._cluster, self._volumes, self._rotator = node, cluster, volumes, rotator
+        self._ledger, self._metrics, self._conditions, self._recorder = ledger, metrics, conditions, recorder
+        self.is_ready = False
+
+    async def ready(self) -> bool:
+        """Probed and adopted."""
+        return self.is_ready
+
+    async def publish(self, request: PublishRequest) -> None:
+        """Serve the volume at its target; published again it is a refresh."""
+        if not self.is_ready:
+            raise Refused(Code.UNAVAILABLE, "agent", "is still taking over this node's volumes", "kubelet tries again")
+        try:
+            await self._publish(request)
+        except Refused as refusal:
+            self._record_refusal(request, refusal)
+            raise
+
+    async def unpublish(self, volume_id: str, target_path: Path) -> None:
+        """Take the volume away; one that never was is no error."""
+        state = await self._volumes.unpublish(volume_id)
+        if state is None:
+            self._volumes.clear_target(target_path)
+            return
+        self._ledger.release(volume_id)
+        self._conditions.clear(Reason.QUOTA_EXCEEDED, volume_id)
+        self._rotator.forget_unused()
+        self._count()
+        pod = state.plan.pod
+        if not self._ledger.usage(pod.namespace).volumes:
+            self._metrics.forget_namespace(pod.namespace)
+        self._recorder.record(
+            Unpublished(
+                time_ns=time.time_ns(),
+                volume_id=volume_id,
+                namespace=pod.namespace,
+                pod=pod.name,
+                pod_uid=pod.uid,
+                reason="requested",
+            )
+        )
+
+    async def _publish(self, request: PublishRequest) -> None:
+        pod, interceptor, registration = await asyncio.gather(
+            self._cluster.pod(request.pod.namespace, request.pod.name),
+            self._cluster.interceptor(request.interceptor),
+            self._cluster.registration(request.pod.uid),
+        )
+        known = self._volumes.get(request.volume_id) is not None
+        plan = decide(request, pod, interceptor, registration, self._node, now=datetime.now(UTC), refresh=known)
+        if self._volumes.check(plan):
+            return
+        try:
+            versions = await self._fetch(plan)
+            # No await from here on: what was fetched is what is shown.
+            self._volumes.check(plan)
+            _check_values(plan, versions)
+            self._reserve(plan, versions)
+            state = self._begin(plan, versions)
+        finally:
+            self._rotator.forget_unused()
+        self._count()
+        self._record(state, versions)
+
+    async def _fetch(self, plan: VolumePlan) -> Mapping[SecretRef, SecretVersion]:
+        refs = sorted({file.ref for file in plan.files})
+        found: dict[SecretRef, SecretVersion] = {}
+        for ref in refs:
+            found[ref] = await self._rotator.fetch(ref)
+        return found
+
+    def _reserve(self, plan: VolumePlan, versions: Mapping[SecretRef, SecretVersion]) -> None:
+        size = sum(len(versions[file.ref].values[file.key]) for file in plan.files)
+        self._ledger.reserve(
+            plan.pod.namespace,
+            plan.pod.uid,
+            plan.volume_id,
+            size,
+            len(plan.files),
+            plan.namespace_quota,
+            plan.pod_quota,
+        )
+
+    def _begin(self, plan: VolumePlan, versions: Mapping[SecretRef, SecretVersion]) -> VolumeState:
+        try:
+            state = self._volumes.publish(plan, versions)
+        except BaseException as error:
+            self._ledger.release(plan.volume_id)
+            if isinstance(error, KernelError | MountError | OSError):
+                raise self._limit(plan, error) from error
+            raise
+        self._conditions.clear(Reason.KERNEL_LIMIT)
+        self._conditions.clear(Reason.BPFFS_READ_ONLY)
+        return state
+
+    def _limit(self, plan: VolumePlan, error: KernelError | MountError | OSError) -> Refused:
+        number = error.errno or 0
+        name = errno.errorcode.get(number, str(number))
+        call = error.call if isinstance(error, KernelError | MountError) else "file"
+        self._recorder.record(
+            KernelLimit(
+                time_ns=time.time_ns(),
+                call=call,
+                errno=name,
+                volume_id=plan.volume_id,
+                namespace=plan.pod.namespace,
+            )
+        )
+        if number == errno.EROFS:
+            self._conditions.hold(Reason.BPFFS_READ_ONLY, why=f"{call}: {name}")
+            return Refused(
+                Code.FAILED_PRECONDITION, "node", "the agent's bpffs or folder is read-only", "mount it writable again"
+            )
+        if number in LIMITS:
+            self._conditions.hold(Reason.KERNEL_LIMIT, why=f"{call}: {name}")
+            return Refused(
+                Code.RESOURCE_EXHAUSTED, "node", f"{LIMITS[number]} ({call}: {name})", "move pods to another node"
+            )
+        return Refused(Code.INTERNAL, "node", f"{call}: {name}", "look into the agent's log")
+
+    def _count(self) -> None:
+        counts: dict[str, int] = {self._volumes.engine.name.value: 0}
+        for state in self._volumes.all():
+            counts[state.engine.value] = counts.get(state.engine.value, 0) + 1
+        for engine, count in counts.items():
+            self._metrics.volumes(engine, count)
+        for namespace, usage in self._ledger.by_namespace().items():
+            self._metrics.namespace_usage(namespace, usage.bytes_, self._ledger.quota(namespace).bytes_)
+
+    def _record(self, state: VolumeState, versions: Mapping[SecretRef, SecretVersion]) -> None:
+        plan = state.plan
+        self._recorder.record(
+            Published(
+                time_ns=time.time_ns(),
+                volume_id=plan.volume_id,
+                namespace=plan.pod.namespace,
+                pod=plan.pod.name,
+                pod_uid=plan.pod.uid,
+                service_account=plan.pod.service_account,
+                interceptor=plan.interceptor,
+                engine=state.engine.value,
+                files=len(plan.files),
+                bytes_=sum(len(versions[file.ref].values[file.key]) for file in plan.files),
+            )
+        )
+
+    def _record_refusal(self, request: PublishRequest, refusal: Refused) -> None:
+        self._recorder.record(
+            PublishRefused(
+                time_ns=time.time_ns(),
+                volume_id=request.volume_id,
+                namespace=request.pod.namespace,
+                pod=request.pod.name,
+                pod_uid=request.pod.uid,
+                interceptor=request.interceptor,
+                code=refusal.code.value,
+                field=refusal.field,
+                why=refusal.why,
+            )
+        )
+
+
+def _check_values(plan: VolumePlan, versions: Mapping[SecretRef, SecretVersion]) -> None:
+    """Every key is there and within its bound. Raises Refused with the secret and the key named."""
+    for file in plan.files:
+        values = versions[file.ref].values
+        if file.key not in values:
+            raise Refused(
+                Code.NOT_FOUND,
+                f"{file.ref}",
+                f"has no key {file.key!r} for the file {file.name!r}",
+                f"it has {', '.join(sorted(values)) or 'none'}",
+            )
+        if len(values[file.key]) > plan.max_file_bytes:
+            raise Refused(
+                Code.RESOURCE_EXHAUSTED,
+                "spec.limits.maxFileBytes",
+                f"key {file.key!r} of {file.ref} has {len(values[file.key])} bytes, more than {plan.max_file_bytes}",
+                "raise the limit (at most 1Mi), or store less",
+            )

@@ -1,0 +1,357 @@
+"""The agent as a process: opens everything, takes the node over, serves until told to stop, and leaves the secrets served."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+from agent.csi.driver import NodeService
+from agent.csi.identity import IdentityService, RegistrationService
+from agent.csi.paths import KubeletTargets
+from agent.csi.server import CsiServer, CsiSettings
+from agent.delivery import adoption, mounts
+from agent.delivery.notify import Notifier
+from agent.delivery.quota import Ledger
+from agent.delivery.state import StateFiles, VolumeState
+from agent.delivery.tmpfs_engine import TmpfsEngine
+from agent.delivery.volumes import Volumes
+from agent.errors import AgentError, Code, Refused
+from agent.hardening import Hardening, harden
+from agent.kernel import calls
+from agent.kernel.node import read_facts
+from agent.kernel.programs import Tuning
+from agent.kernel.ring import EventRing
+from agent.kernel_events import KernelEvents
+from agent.kube.files import FileCluster
+from agent.model import EngineName, Source
+from agent.node_kernel import NodeKernel, open_kernel, prepare_folder, remove
+from agent.observe.admin import AdminServer
+from agent.observe.audit import AuditLog
+from agent.observe.conditions import Conditions, Reason
+from agent.observe.events import EventHub
+from agent.observe.health import HealthServer
+from agent.observe.logkeys import Event
+from agent.observe.logs import configure, get_logger, problem
+from agent.observe.metrics import Metrics
+from agent.observe.recorder import Recorder
+from agent.observe.records import Adopted
+from agent.probe import ProbeReport, probe, report
+from agent.publisher import NodePublisher
+from agent.rotation import Rotator
+from agent.settings import Settings
+from agent.sources.file import FileSource
+
+STOP_GRACE_S = 5.0
+VERSION = "0.1.0"
+
+log = get_logger("agent")
+
+
+class Agent:
+    """The parts of one agent. `start` brings them up in order; `stop` ends the process's side and leaves what is served."""
+
+    def __init__(self, settings: Settings, hardening: Hardening) -> None:
+        self.settings = settings
+        self.hardening = hardening
+        self.metrics = Metrics()
+        self.conditions = Conditions(self.metrics)
+        self.hub = EventHub(
+            kept=settings.events_kept, on_dropped=lambda n: self.metrics.dropped_events(n, "subscriber")
+        )
+        self.audit = AuditLog(settings.audit_log, on_failure=self.metrics.audit_failure)
+        self.recorder = Recorder(self.metrics, self.audit, self.hub)
+        self.ledger = Ledger()
+        self.started = time.time()
+        self.adopted: adoption.Adopted | None = None
+        self.report: ProbeReport | None = None
+        self.volumes: Volumes | None = None
+        self.kernel: NodeKernel | None = None
+        self.events: KernelEvents | None = None
+        self._closing = AsyncExitStack()
+
+    async def start(self) -> None:
+        """Open, probe, adopt, serve. Raises AgentError where it cannot."""
+        settings = self.settings
+        calls.count_with(self.metrics.syscall)
+        mounts.count_with(self.metrics.syscall)
+        folder = prepare_folder(settings.run_dir)
+        self._closing.callback(os.close, lock_node(settings.run_dir))
+        tmpfs = TmpfsEngine(folder)
+        states = StateFiles(settings.state_dir)
+        kernel = await self._open_kernel()
+        engines = {EngineName.TMPFS: tmpfs} | ({EngineName.ITER: kernel.engine} if kernel else {})
+        volumes = Volumes(engines, EngineName.ITER if kernel else EngineName.TMPFS, states)
+        self.volumes, self.kernel = volumes, kernel
+        sources: Mapping[str, Source] = {"file": FileSource(settings.file_source_dir)}
+        cgroup_root = kernel.facts.cgroup.root if kernel and kernel.facts.cgroup else None
+        notifier = Notifier(kernel.pods if kernel else None, cgroup_root)
+        rotator = Rotator(volumes, sources, notifier, self.ledger, self.metrics, self.conditions, self.recorder)
+        publisher = NodePublisher(
+            settings.node,
+            FileCluster(settings.cluster_dir),
+            volumes,
+            rotator,
+            self.ledger,
+            self.metrics,
+            self.conditions,
+            self.recorder,
+        )
+        for source in sources.values():
+            self._closing.push_async_callback(source.close)
+        self._closing.callback(rotator.close)
+        await self._serve(publisher, rotator)
+        if kernel:
+            await self._listen_to_kernel(kernel, volumes)
+        await self._adopt(volumes, states, tmpfs, kernel, rotator)
+        publisher.is_ready = True
+        log.info(Event.AGENT_READY, engine=volumes.engine.name.value, volumes=len(volumes))
+
+    async def stop(self) -> None:
+        """Idempotent."""
+        await self._closing.aclose()
+
+    # Steps of `start`
+
+    async def _open_kernel(self) -> NodeKernel | None:
+        settings, facts = self.settings, read_facts()
+        if settings.engine == EngineName.TMPFS.value:
+            self.report = report(facts, "KERNELSECRET_ENGINE asks for tmpfs")
+            return None
+        reason = ""
+        kernel = None
+        try:
+            kernel = open_kernel(
+                settings.run_dir, facts, self._freeing_failed, Tuning(events_per_second=settings.events_per_second)
+            )
+            await probe(kernel, settings.run_dir)
+        except Refused:
+            raise  # another layout: going on by tmpfs would leave the node's volumes to nobody
+        except (AgentError, OSError) as error:
+            reason = str(error)
+        self.report = report(facts, reason)
+        log.info(Event.PROBED, engine=self.report.engine.value, reason=reason or None, kernel=facts.kernel)
+        if kernel is not None and not reason:
+            self._closing.callback(kernel.close)
+            worker = asyncio.create_task(kernel.grave.run())
+            self._closing.callback(worker.cancel)
+            return kernel
+        if settings.engine == EngineName.ITER.value:
+            raise Refused(Code.FAILED_PRECONDITION, "KERNELSECRET_ENGINE", f"iter does not work here: {reason}")
+        self.conditions.hold(Reason.NO_BPF, why=reason)
+        return None
+
+    def _freeing_failed(self, error: BaseException) -> None:
+        self.conditions.hold(Reason.KERNEL_LIMIT, "freeing", str(error))
+
+    async def _listen_to_kernel(self, kernel: NodeKernel, volumes: Volumes) -> None:
+        self.events = KernelEvents(volumes, kernel.binaries, kernel.maps, self.recorder, self.metrics)
+        ring = EventRing(kernel.maps.events_fd, self.events.handle)
+        loop = asyncio.get_running_loop()
+        ring.attach(loop)
+        self._closing.callback(ring.close)
+        self._closing.callback(loop.remove_reader, ring.fd)
+
+    async def _adopt(
+        self, volumes: Volumes, states: StateFiles, tmpfs: TmpfsEngine, kernel: NodeKernel | None, rotator: Rotator
+    ) -> None:
+        self.adopted = await adoption.adopt(volumes, states, tmpfs, kernel.side() if kernel else None)
+        self.metrics.adopted_volumes(self.adopted.kept)
+        for state in volumes.all():
+            self._account(state, volumes)
+        for ref in sorted(volumes.refs()):
+            try:
+                await rotator.fetch(ref)
+            except Refused as refusal:
+                rotator.failed(ref, str(refusal))
+
+    def _account(self, state: VolumeState, volumes: Volumes) -> None:
+        plan = state.plan
+        self.ledger.adopt(
+            plan.pod.namespace,
+            plan.pod.uid,
+            plan.volume_id,
+            volumes.size(state),
+            len(plan.files),
+            plan.namespace_quota,
+            plan.pod_quota,
+        )
+        self.recorder.record(
+            Adopted(
+                time_ns=time.time_ns(),
+                volume_id=plan.volume_id,
+                namespace=plan.pod.namespace,
+                pod=plan.pod.name,
+                pod_uid=plan.pod.uid,
+                engine=state.engine.value,
+                files=len(plan.files),
+            )
+        )
+
+    async def _serve(self, publisher: NodePublisher, rotator: Rotator) -> None:
+        settings, csi_log = self.settings, get_logger("csi")
+        node = NodeService(
+            publisher,
+            KubeletTargets(settings.kubelet_dir),
+            csi_log,
+            node_id=settings.node,
+            kubelet_root=settings.kubelet_dir,
+            observe=self._observe_call,
+        )
+        server = CsiServer(
+            node,
+            IdentityService(publisher, version=VERSION),
+            RegistrationService(settings.csi_socket, csi_log),
+            csi_log,
+            CsiSettings(settings.csi_socket, settings.registration_socket),
+        )
+        admin = AdminServer(settings.admin_socket, self.status, self.hub)
+        health = HealthServer(
+            settings.http_address.host, settings.http_address.port, self.metrics, self.conditions, publisher.ready
+        )
+        for part in (health, admin):
+            await part.start()
+            self._closing.push_async_callback(part.stop)
+        await server.start()
+        self._closing.push_async_callback(server.stop, STOP_GRACE_S)
+
+    def _observe_call(self, call: str, code: str, seconds: float) -> None:
+        if call == "publish":
+            self.metrics.publish("ok" if code == "OK" else code, seconds)
+
+    # What is asked of it
+
+    def status(self) -> Mapping[str, Any]:
+        """The status document, without a secret."""
+        if self.events:
+            self.events.sum_up()
+        volumes = self.volumes.all() if self.volumes else []
+        return {
+            "version": VERSION,
+            "node": self.settings.node,
+            "pid": os.getpid(),
+            "uptime_s": round(time.time() - self.started, 1),
+            "probe": self.report.as_status() if self.report else None,
+            "adopted": self.adopted.kept if self.adopted else 0,
+            "hardening": self.hardening.as_status(),
+            "conditions": self.conditions.as_status(),
+            "volumes": [self._volume_status(state) for state in volumes],
+        }
+
+    def _volume_status(self, state: VolumeState) -> Mapping[str, Any]:
+        plan = state.plan
+        shown: dict[str, Any] = {
+            "volume_id": plan.volume_id,
+            "namespace": plan.pod.namespace,
+            "pod": plan.pod.name,
+            "interceptor": plan.interceptor,
+            "engine": state.engine.value,
+            "access": plan.access.from_.value,
+            "files": [{"name": file.name, "secret": str(file.ref), "key": file.key} for file in plan.files],
+        }
+        if state.kernel and self.kernel:
+            grant = self.kernel.maps.grants[state.kernel.grant_slot]
+            shown |= {"served": grant.served, "refused": sum(grant.refused)}
+            generations = {str(s.ref): self.kernel.maps.sets[s.slot].current for s in state.kernel.sets}
+            shown["generations"] = generations
+        return shown
+
+
+def lock_node(run_dir: Path) -> int:
+    """A descriptor that holds the node until it is closed. One agent a node: two would each free what the other serves."""
+    fd = os.open(run_dir / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(fd)
+        raise Refused(
+            Code.FAILED_PRECONDITION,
+            "KERNELSECRET_RUN_DIR",
+            f"another agent works in {run_dir}",
+            "stop it first, or name another folder",
+        ) from error
+    return fd
+
+
+def run(settings: Settings) -> int:
+    """Run the agent until SIGTERM or SIGINT; the process's exit status."""
+    hardening = harden()
+    configure(settings.log_level)
+    try:
+        return asyncio.run(_run(settings, hardening))
+    except AgentError as error:
+        log.error(Event.AGENT_FAILED, **problem(error))
+        raise
+
+
+async def _run(settings: Settings, hardening: Hardening) -> int:
+    agent = Agent(settings, hardening)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, agent.audit.reopen)
+    log.info(Event.AGENT_STARTING, node=settings.node)
+    for measure in hardening.missing:
+        agent.conditions.hold(Reason.HARDENING_INCOMPLETE, measure.name, measure.detail)
+    try:
+        await agent.start()
+        await stop.wait()
+        log.info(Event.AGENT_STOPPING)
+    finally:
+        await agent.stop()
+    log.info(Event.AGENT_STOPPED)
+    return 0
+
+
+def probe_once(settings: Settings) -> ProbeReport:
+    """Probe this node in a folder that is gone afterwards; a running agent is not touched."""
+    facts = read_facts()
+    folder = Path(tempfile.mkdtemp(prefix="kernelsecret-probe-"))
+    kernel = None
+    try:
+        kernel = open_kernel(folder, facts, lambda error: None)
+        asyncio.run(_probe(kernel, folder))
+        return report(facts, "")
+    except (AgentError, OSError) as error:
+        return report(facts, str(error))
+    finally:
+        if kernel is not None:
+            kernel.close()
+        with suppress(OSError, AgentError):
+            remove(folder, [])
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _probe(kernel: NodeKernel, folder: Path) -> None:
+    await probe(kernel, folder)
+
+
+def clean(settings: Settings) -> int:
+    """Take everything of ours off the node: how many volumes that were. Refused while an agent runs."""
+    if not settings.run_dir.is_dir():
+        return 0
+    lock = lock_node(settings.run_dir)
+    states = _states(settings.state_dir)
+    remove(settings.run_dir, [state.plan.target_path for state in states])
+    os.close(lock)
+    for state in states:
+        with suppress(OSError):
+            state.plan.target_path.rmdir()
+    shutil.rmtree(settings.state_dir, ignore_errors=True)
+    return len(states)
+
+
+def _states(directory: Path) -> list[VolumeState]:
+    try:
+        return StateFiles(directory).load()
+    except AgentError:
+        return []

@@ -1,0 +1,87 @@
+"""How the text of a setting becomes its value. Pure; parsers raise ValueError whose words follow "the value ..."."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+import msgspec
+
+SOCKET_PATH_BYTES = 107
+_NODE = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where to listen. IPv6 hosts are without brackets here."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def absolute_path(text: str) -> Path:
+    """An absolute path without `..`."""
+    if not text.startswith("/") or "\0" in text:
+        raise ValueError("is not an absolute path")
+    if ".." in PurePosixPath(text).parts:
+        raise ValueError("has '..' in it")
+    return Path(text)
+
+
+def socket_path(text: str) -> Path:
+    """An absolute path that fits a unix socket's address."""
+    path = absolute_path(text)
+    if len(text.encode()) > SOCKET_PATH_BYTES:
+        raise ValueError(f"a socket's path has at most {SOCKET_PATH_BYTES} bytes")
+    return path
+
+
+def audit_destination(text: str) -> Path | None:
+    """An absolute path; `-` (standard output) is None."""
+    return None if text == "-" else absolute_path(text)
+
+
+def node_name(text: str) -> str:
+    """A Kubernetes node's name."""
+    if not _NODE.fullmatch(text):
+        raise ValueError("is not a node's name (lower case letters, digits, '-' and '.')")
+    return text
+
+
+def address(text: str) -> Address:
+    """`HOST:PORT` with an IP address (IPv6 in brackets) or localhost."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError("is not HOST:PORT with a port of 0 to 65535")
+    host = "127.0.0.1" if host == "localhost" else host.removeprefix("[").removesuffix("]")
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise ValueError("has a host that is neither an IP address nor localhost") from None
+    return Address(host, int(port))
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """A parser that lets through these words."""
+
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"is not one of {', '.join(words)}")
+        return text
+
+    return parse
+
+
+def number(low: int, high: int) -> Callable[[str], int]:
+    """A parser of whole numbers from `low` to `high`."""
+
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and len(text) < 10 and low <= int(text) <= high):
+            raise ValueError(f"is not a number from {low} to {high}")
+        return int(text)
+
+    return parse

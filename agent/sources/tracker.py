@@ -1,0 +1,258 @@
+"""One watched secret: from events to versions. Called on the event loop only."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.model import Observer, SecretRef, SecretVersion
+from agent.sources.book import Book
+from agent.sources.folder import FOLDER, label_of, problem_of, read_folder, read_keys, root_folder, secret_folder
+from agent.sources.keys import DATA, Busy, Outcome
+from agent.sources.system import Event, In, open_beneath
+from agent.sources.watches import Place, Role, Watches
+
+SETTLE_S = 0.05
+"""How long a name that was never a key must stay to become one: writers' temporary files are gone by then."""
+RETRY_S = 1.0
+"""How often what no event announces is looked at again, while something is wrong: a root that is away, a limit."""
+
+_GONE = In.DELETE_SELF | In.MOVE_SELF | In.UNMOUNT | In.IGNORED
+
+
+@dataclass(eq=False, slots=True)
+class Subscription:
+    """One observer of the secret; `active` until it no longer wants to know."""
+
+    observer: Observer
+    active: bool = True
+
+
+class Tracker:
+    """Watches one secret's folder, the folders above it, and the target of its `..data`."""
+
+    def __init__(self, root: Path, ref: SecretRef, watches: Watches[Tracker], loop: asyncio.AbstractEventLoop) -> None:
+        self.subscriptions: list[Subscription] = []
+        self._root = root
+        self._ref = ref
+        self._watches = watches
+        self._loop = loop
+        self._book = Book()
+        self._held: set[tuple[int, Place]] = set()
+        self._identity: tuple[int, int] | None = None
+        self._lost = ""
+        self._told = ""
+        self._label = ""
+        self._everything = True
+        self._touched: set[str] = set()
+        self._unsettled: set[str] = set()
+        self._settling: asyncio.TimerHandle | None = None
+        self._retrying: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begin to watch. Raises OSError where the node's limits forbid it; a folder that is away is no error."""
+        try:
+            self._read_everything()
+        except FileNotFoundError as error:
+            self._lose(problem_of(error))
+        except OSError:
+            self.stop()
+            raise
+        self._told = self._lost or self._book.problem
+
+    def tell_state(self, subscription: Subscription) -> None:
+        """Tell one observer how things stand, so that nothing between its fetch and its watch is lost."""
+        if self._book.known:
+            self._tell(subscription, lambda observer: observer.changed(self._version(0)))
+        if problem := self._lost or self._book.problem:
+            self._tell(subscription, lambda observer: observer.failed(self._ref, problem))
+
+    def note(self, place: Place, event: Event) -> bool:
+        """Remember what an event touches; whether there is something to do."""
+        name = os.fsdecode(event.name)
+        if event.mask & _GONE and place.role is not Role.DATA:
+            self._everything = True
+        elif place.role is Role.ABOVE:
+            self._everything |= name == place.next
+            return name == place.next
+        elif place.role is Role.OWN and name == DATA:
+            self._everything = True
+        elif not name or name.startswith("..") or event.mask & In.ISDIR:
+            return False
+        else:
+            self._touched.add(name)
+        return True
+
+    def note_overflow(self) -> None:
+        """Events were lost: look at everything."""
+        self._everything = True
+
+    def process(self, now_ns: int) -> None:
+        """Read what was touched and tell the observers. `now_ns` is when the events were read."""
+        try:
+            changed = self._read_everything() if self._everything else self._read_touched()
+            self._lost = "" if self._identity else self._lost
+        except OSError as error:
+            changed = False
+            self._lose(problem_of(error))
+        self._report(changed, now_ns)
+
+    def stop(self) -> None:
+        """Let go of every watch and timer. Idempotent."""
+        self.subscriptions.clear()
+        for timer in (self._settling, self._retrying):
+            if timer:
+                timer.cancel()
+        for watch, place in self._held:
+            self._watches.release(watch, self, place)
+        self._held.clear()
+
+    # Reading
+
+    def _read_everything(self) -> bool:
+        self._touched.clear()
+        folder = self._attach()
+        if folder is None:
+            return False
+        try:
+            found = os.fstat(folder)
+            if (found.st_dev, found.st_ino) != self._identity:
+                self._book.replaced()
+            outcomes = read_folder(folder, self._book.known)
+            self._identity = found.st_dev, found.st_ino
+            self._everything = False
+        finally:
+            os.close(folder)
+        return self._apply(outcomes)
+
+    def _read_touched(self) -> bool:
+        with secret_folder(self._root, self._ref.path) as folder:
+            found = os.fstat(folder)
+            names = self._touched & self._book.known
+            outcomes = read_keys(folder, names) if (found.st_dev, found.st_ino) == self._identity else None
+        if outcomes is None:
+            return self._read_everything()
+        self._settle_later(self._touched - self._book.known)
+        self._touched.clear()
+        return self._apply(outcomes)
+
+    def _apply(self, outcomes: dict[str, Outcome]) -> bool:
+        if any(isinstance(outcome, Busy) for outcome in outcomes.values()):
+            # Closing it is an event, unless it was opened by another name.
+            self._retry_later()
+        changed = self._book.apply(outcomes)
+        if changed:
+            self._label = label_of(outcomes.values())
+        return changed
+
+    # Watching
+
+    def _attach(self) -> int | None:
+        """Watch every folder on the way, each before what is in it is looked at. The secret's folder, None where it is
+        away. Raises OSError."""
+        held: set[tuple[int, Place]] = set()
+        folder = -1
+        try:
+            with root_folder(self._root) as top:
+                folder = os.dup(top)
+            for part in self._ref.path.split("/"):
+                self._hold(held, folder, Place(Role.ABOVE, part))
+                above, folder = folder, open_beneath(folder, part, FOLDER, links=False)
+                os.close(above)
+            self._hold(held, folder, Place(Role.OWN))
+            self._hold_data(held, folder)
+            found, folder = folder, -1
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV):
+                raise
+            self._lose(problem_of(error))
+            return None
+        finally:
+            if folder >= 0:
+                os.close(folder)
+            for watch, place in self._held - held:
+                self._watches.release(watch, self, place)
+            self._held = held
+        return found
+
+    def _hold(self, held: set[tuple[int, Place]], folder: int, place: Place) -> None:
+        held.add((self._watches.hold(folder, self, place), place))
+
+    def _hold_data(self, held: set[tuple[int, Place]], folder: int) -> None:
+        try:
+            data = open_beneath(folder, DATA, FOLDER, links=True)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV):
+                return
+            raise
+        try:
+            self._hold(held, data, Place(Role.DATA))
+        finally:
+            os.close(data)
+
+    def _lose(self, problem: str) -> None:
+        self._lost = problem
+        self._identity = None
+        self._everything = True
+        self._retry_later()
+
+    # Later
+
+    def _settle_later(self, names: set[str]) -> None:
+        self._unsettled |= names
+        if names and self._settling is None:
+            self._settling = self._loop.call_later(SETTLE_S, self._settled)
+
+    def _settled(self) -> None:
+        self._settling = None
+        names, self._unsettled = self._unsettled, set()
+        try:
+            with secret_folder(self._root, self._ref.path) as folder:
+                outcomes = read_keys(folder, names)
+        except OSError:
+            outcomes = None
+        if outcomes is None:
+            self._everything = True
+            self.process(time.monotonic_ns())
+        else:
+            self._report(self._apply(outcomes), time.monotonic_ns())
+
+    def _retry_later(self) -> None:
+        if self._retrying is None:
+            self._retrying = self._loop.call_later(RETRY_S, self._retry)
+
+    def _retry(self) -> None:
+        self._retrying = None
+        self._everything = True
+        self.process(time.monotonic_ns())
+
+    # Telling
+
+    def _version(self, changed_ns: int) -> SecretVersion:
+        return SecretVersion(self._ref, self._book.values, self._label, changed_ns)
+
+    def _report(self, changed: bool, now_ns: int) -> None:
+        problem = self._lost or self._book.problem
+        recovered = bool(self._told) and not problem
+        if (changed or recovered) and self._book.known:
+            version = self._version(now_ns)
+            for subscription in self.subscriptions:
+                self._tell(subscription, lambda observer: observer.changed(version))
+        if problem and (changed or problem != self._told):
+            for subscription in self.subscriptions:
+                self._tell(subscription, lambda observer: observer.failed(self._ref, problem))
+        self._told = problem
+
+    def _tell(self, subscription: Subscription, say: Callable[[Observer], None]) -> None:
+        """From the loop, so that an observer that raises harms nobody else; in order, as the loop keeps it."""
+
+        def tell() -> None:
+            if subscription.active:
+                say(subscription.observer)
+
+        self._loop.call_soon(tell)
