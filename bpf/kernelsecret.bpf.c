@@ -229,7 +229,6 @@ int serve(struct bpf_iter__bpf_map_elem *ctx)
 {
 	struct seq_file *seq = ctx->meta->seq;
 	struct ks_step *step = ctx->value;
-	__u32 *index = ctx->key;
 	struct ks_file_key file_key;
 	struct ks_counters *count;
 	struct ks_version *version;
@@ -238,12 +237,12 @@ int serve(struct bpf_iter__bpf_map_elem *ctx)
 	__u32 number;
 	int done;
 
-	if (!step || !index)
+	if (!step)
 		return 0;
-	number = *index;
+	number = ctx->meta->seq_num;
 	r.seq = seq;
 	r.session = ctx->meta->session_id;
-	if (number && number < KS_STEPS - 1 && is_finished(r.session))
+	if (number >= KS_STEPS || (number && is_finished(r.session)))
 		return 0;
 	r.grant_slot = step->grant_slot;
 	r.grant = bpf_map_lookup_elem(&grants, &r.grant_slot);
@@ -275,8 +274,8 @@ int serve(struct bpf_iter__bpf_map_elem *ctx)
 			return 0;
 		if (!r.generation)
 			return refuse(&r, KS_REASON_LOST, KS_ACTION_DENY);
-		if (number == KS_STEPS - 1)
-			forget_session(r.grant_slot, r.session);
+		if (r.generation == KS_FINISHED)
+			return 0;
 	}
 	if (is_refused(&r, ctx->map))
 		return 0;
@@ -292,7 +291,10 @@ int serve(struct bpf_iter__bpf_map_elem *ctx)
 		return refuse(&r, KS_REASON_VALUE, KS_ACTION_DENY);
 	if (!number)
 		count_read(&r, version);
-	if (done)
+	if (done) {
 		mark_finished(r.session);
+		if (needs_session(version->bytes))
+			finish_session(r.grant_slot, r.session);
+	}
 	return 0;
 }

@@ -13,7 +13,7 @@ enum ks_limit {
 	KS_CHUNK_BYTES = 1528,	     /* payload of a chunk: with its header three quarters of 2 KiB */
 	KS_LEAD_STEPS = 4,	     /* the first steps emit one chunk each, so that little waits in a half-read buffer */
 	KS_STEP_CHUNKS = 20,	     /* every later step emits this many: 30,560 B of the 32,768 B buffer */
-	KS_STEPS = 39,		     /* enough for KS_VALUE_BYTES */
+	KS_STEPS = 39,		     /* enough for KS_VALUE_BYTES; a volume has as many as its longest value needs */
 	KS_VALUE_BYTES = 1048576,
 	KS_BUFFER_BYTES = 32768,     /* size of an iterator's buffer: emitting as much in one go is refused by the kernel */
 	KS_GRANTS = 4096,
@@ -29,6 +29,8 @@ enum ks_limit {
 	KS_SIZE_LOOKBACK = 4,	     /* generations that are tried for the size that the file shows */
 	KS_KILL_FACTOR = 4,	     /* a reader beyond this multiple of the limit of open files is killed */
 };
+
+#define KS_FINISHED 0xffffffffU /* in place of a generation: the value was emitted whole */
 
 enum ks_from {
 	KS_FROM_APP = 1,
@@ -73,7 +75,8 @@ enum ks_pod_flag {
 	KS_POD_HOLD = 1, /* stop each container at its first exec until the agent has found the named binaries */
 };
 
-/* One element of the map that a volume's link walks: it only says whose volume this is. */
+/* One element of the map that a volume's link walks: it only says whose volume this is. Which step of the read it is
+ * tells the iterator's own sequence number, so elements can be added at any time, and their order means nothing. */
 struct ks_step {
 	__u64 grant_id; /* 0: the volume has ended */
 	__u32 grant_slot;
@@ -101,7 +104,7 @@ struct ks_grant {
 };
 
 struct ks_sessions {
-	__u64 tag[KS_SESSIONS]; /* low half of the session id << 32 | generation; 0: free */
+	__u64 tag[KS_SESSIONS]; /* low half of the session id << 32 | generation, or KS_FINISHED; 0: free */
 };
 
 /* A secret: all its items change their value together, when `current` changes. */

@@ -24,7 +24,7 @@ static __always_inline __u32 session_generation(__u32 grant_slot, __u64 session)
 	return 0;
 }
 
-/* A tag is one word, so it is never seen half-written. The oldest of the places probed gives way. */
+/* A tag is one word, so it is never seen half-written. A finished read gives way first, then the oldest of those probed. */
 static __always_inline void remember_session(__u32 grant_slot, __u64 session, __u32 generation)
 {
 	struct ks_sessions *table = bpf_map_lookup_elem(&sessions, &grant_slot);
@@ -38,7 +38,8 @@ static __always_inline void remember_session(__u32 grant_slot, __u64 session, __
 		__u64 other = table->tag[place];
 		__u32 age = (__u32)session - (__u32)(other >> 32);
 
-		if (!other && !__sync_val_compare_and_swap(&table->tag[place], 0, tag))
+		if ((!other || (__u32)other == KS_FINISHED) &&
+		    __sync_val_compare_and_swap(&table->tag[place], other, tag) == other)
 			return;
 		if (age >= oldest_age) {
 			oldest_age = age;
@@ -48,7 +49,7 @@ static __always_inline void remember_session(__u32 grant_slot, __u64 session, __
 	table->tag[oldest & (KS_SESSIONS - 1)] = tag;
 }
 
-static __always_inline void forget_session(__u32 grant_slot, __u64 session)
+static __always_inline void finish_session(__u32 grant_slot, __u64 session)
 {
 	struct ks_sessions *table = bpf_map_lookup_elem(&sessions, &grant_slot);
 
@@ -59,7 +60,7 @@ static __always_inline void forget_session(__u32 grant_slot, __u64 session)
 		__u64 tag = *place;
 
 		if (tag && (__u32)(tag >> 32) == (__u32)session) {
-			__sync_val_compare_and_swap(place, tag, 0);
+			__sync_val_compare_and_swap(place, tag, session << 32 | KS_FINISHED);
 			return;
 		}
 	}
