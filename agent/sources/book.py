@@ -25,6 +25,15 @@ class Book:
         """The keys that have a good value."""
         return frozenset(self._good)
 
+    def heard_of(self, name: str) -> bool:
+        """Whether the name has a good value or a problem."""
+        return name in self._good or name in self._problems
+
+    def forget(self, name: str) -> None:
+        """The name was no key after all."""
+        self._good.pop(name, None)
+        self._problems.pop(name, None)
+
     @property
     def values(self) -> Mapping[str, bytes]:
         """A copy of the last good value of each key."""

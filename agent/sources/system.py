@@ -39,11 +39,13 @@ class In(IntFlag):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event: the watch it is of (-1 where the queue overflowed), what happened, and to which name."""
+    """One event: the watch it is of (-1 where the queue overflowed), what happened, to which name. The two halves
+    of a rename have one cookie."""
 
     watch: int
     mask: int
     name: bytes
+    cookie: int = 0
 
 
 _EVENT = struct.Struct("=iIII")
@@ -54,11 +56,11 @@ def events_of(buffer: bytes) -> list[Event]:
     events = []
     offset = 0
     while offset + _EVENT.size <= len(buffer):
-        watch, mask, _, length = _EVENT.unpack_from(buffer, offset)
+        watch, mask, cookie, length = _EVENT.unpack_from(buffer, offset)
         offset += _EVENT.size
         name = buffer[offset : offset + length].rstrip(b"\0")
         offset += length
-        events.append(Event(watch, mask, name))
+        events.append(Event(watch, mask, name, cookie))
     return events
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import time
 from collections.abc import Callable
@@ -12,13 +11,13 @@ from pathlib import Path
 
 from agent.model import Observer, SecretRef, SecretVersion
 from agent.sources.book import Book
-from agent.sources.folder import FOLDER, label_of, problem_of, read_folder, read_keys, root_folder, secret_folder
-from agent.sources.keys import DATA, Busy, Outcome
-from agent.sources.system import Event, In, open_beneath
+from agent.sources.candidates import Candidates
+from agent.sources.chain import AWAY, Chain
+from agent.sources.folder import label_of, problem_of, read_folder, read_keys, secret_folder
+from agent.sources.keys import DATA, Busy, Missing, Outcome
+from agent.sources.system import Event, In
 from agent.sources.watches import Place, Role, Watches
 
-SETTLE_S = 0.05
-"""How long a name that was never a key must stay to become one: writers' temporary files are gone by then."""
 RETRY_S = 1.0
 """How often what no event announces is looked at again, while something is wrong: a root that is away, a limit."""
 
@@ -34,23 +33,24 @@ class Subscription:
 
 
 class Tracker:
-    """Watches one secret's folder, the folders above it, and the target of its `..data`."""
+    """Watches one secret, and tells its subscriptions."""
 
     def __init__(self, root: Path, ref: SecretRef, watches: Watches[Tracker], loop: asyncio.AbstractEventLoop) -> None:
         self.subscriptions: list[Subscription] = []
         self._root = root
         self._ref = ref
-        self._watches = watches
+        self._chain = Chain(root, ref.path, watches, self)
         self._loop = loop
         self._book = Book()
-        self._held: set[tuple[int, Place]] = set()
         self._identity: tuple[int, int] | None = None
         self._lost = ""
         self._told = ""
         self._label = ""
         self._everything = True
         self._touched: set[str] = set()
-        self._unsettled: set[str] = set()
+        self._renamed: dict[int, str] = {}
+        self._forgotten: set[str] = set()
+        self._candidates = Candidates()
         self._settling: asyncio.TimerHandle | None = None
         self._retrying: asyncio.TimerHandle | None = None
 
@@ -85,8 +85,24 @@ class Tracker:
         elif not name or name.startswith("..") or event.mask & In.ISDIR:
             return False
         else:
-            self._touched.add(name)
+            return self._note_name(name, event)
         return True
+
+    def _note_name(self, name: str, event: Event) -> bool:
+        if event.mask & In.MOVED_FROM and self._book.heard_of(name):
+            self._renamed[event.cookie] = name
+        elif event.mask & In.MOVED_TO and name in self._book.known and event.cookie in self._renamed:
+            # A writer's temporary file that was taken for a key: its rename to a key is no removal.
+            self._forgotten.add(self._renamed[event.cookie])
+        if event.mask & (In.MOVED_FROM | In.DELETE):
+            self._candidates.went(name)
+        if self._book.heard_of(name):
+            self._touched.add(name)
+            return True
+        if not event.mask & (In.MOVED_FROM | In.DELETE):
+            self._candidates.came(name, self._loop.time())
+            self._settle_later()
+        return False
 
     def note_overflow(self) -> None:
         """Events were lost: look at everything."""
@@ -108,9 +124,7 @@ class Tracker:
         for timer in (self._settling, self._retrying):
             if timer:
                 timer.cancel()
-        for watch, place in self._held:
-            self._watches.release(watch, self, place)
-        self._held.clear()
+        self._chain.release()
 
     # Reading
 
@@ -121,23 +135,28 @@ class Tracker:
             return False
         try:
             found = os.fstat(folder)
-            if (found.st_dev, found.st_ino) != self._identity:
+            another = (found.st_dev, found.st_ino) != self._identity
+            if another:
                 self._book.replaced()
+                self._candidates.clear()
             outcomes = read_folder(folder, self._book.known)
             self._identity = found.st_dev, found.st_ino
             self._everything = False
         finally:
             os.close(folder)
+        if not another:
+            for name in [name for name in outcomes if not self._book.heard_of(name)]:
+                self._candidates.came(name, self._loop.time())
+                del outcomes[name]
+            self._settle_later()
         return self._apply(outcomes)
 
     def _read_touched(self) -> bool:
         with secret_folder(self._root, self._ref.path) as folder:
             found = os.fstat(folder)
-            names = self._touched & self._book.known
-            outcomes = read_keys(folder, names) if (found.st_dev, found.st_ino) == self._identity else None
+            outcomes = read_keys(folder, self._touched) if (found.st_dev, found.st_ino) == self._identity else None
         if outcomes is None:
             return self._read_everything()
-        self._settle_later(self._touched - self._book.known)
         self._touched.clear()
         return self._apply(outcomes)
 
@@ -146,54 +165,24 @@ class Tracker:
             # Closing it is an event, unless it was opened by another name.
             self._retry_later()
         changed = self._book.apply(outcomes)
+        for name in self._forgotten:
+            if isinstance(outcomes.get(name), Missing):
+                self._book.forget(name)
+        self._forgotten.clear()
+        self._renamed.clear()
         if changed:
             self._label = label_of(outcomes.values())
         return changed
 
-    # Watching
-
     def _attach(self) -> int | None:
-        """Watch every folder on the way, each before what is in it is looked at. The secret's folder, None where it is
-        away. Raises OSError."""
-        held: set[tuple[int, Place]] = set()
-        folder = -1
+        """The secret's folder, watched with all that is above it; None where it is away. Raises OSError."""
         try:
-            with root_folder(self._root) as top:
-                folder = os.dup(top)
-            for part in self._ref.path.split("/"):
-                self._hold(held, folder, Place(Role.ABOVE, part))
-                above, folder = folder, open_beneath(folder, part, FOLDER, links=False)
-                os.close(above)
-            self._hold(held, folder, Place(Role.OWN))
-            self._hold_data(held, folder)
-            found, folder = folder, -1
+            return self._chain.attach()
         except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV):
+            if error.errno not in AWAY:
                 raise
             self._lose(problem_of(error))
             return None
-        finally:
-            if folder >= 0:
-                os.close(folder)
-            for watch, place in self._held - held:
-                self._watches.release(watch, self, place)
-            self._held = held
-        return found
-
-    def _hold(self, held: set[tuple[int, Place]], folder: int, place: Place) -> None:
-        held.add((self._watches.hold(folder, self, place), place))
-
-    def _hold_data(self, held: set[tuple[int, Place]], folder: int) -> None:
-        try:
-            data = open_beneath(folder, DATA, FOLDER, links=True)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV):
-                return
-            raise
-        try:
-            self._hold(held, data, Place(Role.DATA))
-        finally:
-            os.close(data)
 
     def _lose(self, problem: str) -> None:
         self._lost = problem
@@ -203,14 +192,15 @@ class Tracker:
 
     # Later
 
-    def _settle_later(self, names: set[str]) -> None:
-        self._unsettled |= names
-        if names and self._settling is None:
-            self._settling = self._loop.call_later(SETTLE_S, self._settled)
+    def _settle_later(self) -> None:
+        due = self._candidates.next_s()
+        if due is not None and self._settling is None:
+            self._settling = self._loop.call_at(due, self._settled)
 
     def _settled(self) -> None:
         self._settling = None
-        names, self._unsettled = self._unsettled, set()
+        names = self._candidates.settled(self._loop.time())
+        self._settle_later()
         try:
             with secret_folder(self._root, self._ref.path) as folder:
                 outcomes = read_keys(folder, names)

@@ -166,7 +166,19 @@ def test_a_limit_of_inotify_is_a_refusal_that_names_the_setting(
     """In a user namespace, whose limits are its own."""
     unshare = need_program("unshare")
     script = f'echo {value} > /proc/sys/user/max_inotify_{limit} && exec "$@"'
-    command = [unshare, "--user", "--map-root-user", "sh", "-c", script, "sh", sys.executable, "-c", LIMITED, str(root)]
+    command: list[str | Path] = [
+        unshare,
+        "--user",
+        "--map-root-user",
+        "sh",
+        "-c",
+        script,
+        "sh",
+        sys.executable,
+        "-c",
+        LIMITED,
+        f"{root}",
+    ]
     allowed = subprocess.run([unshare, "--user", "--map-root-user", "true"], capture_output=True)
     need(allowed.returncode == 0, "user namespaces")
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=30)

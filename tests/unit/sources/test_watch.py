@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent.model import SecretRef, SecretVersion
+from agent.sources.candidates import SETTLE_S
 from agent.sources.file import FileSource
 from agent.sources.keys import MAX_BYTES
 from tests.unit.sources.helpers import REF, Recorder, drain, lay_out, put
@@ -150,6 +152,34 @@ async def test_a_new_key_joins_and_a_writer_s_temporary_file_does_not(seen: Reco
     assert len(seen.versions) == 2
 
 
+async def test_a_writer_that_never_rests_makes_no_key_of_its_temporary_file(seen: Recorder, folder: Path) -> None:
+    loop = asyncio.get_running_loop()
+    until = loop.time() + 4 * SETTLE_S
+    number = 0
+    while loop.time() < until:
+        number += 1
+        (folder / ".new").write_bytes(b"%d" % number)
+        await drain()
+        (folder / ".new").rename(folder / "password")
+        await drain()
+    await seen.value("password", b"%d" % number)
+    assert not seen.failures
+    assert all(set(version.values) == {"username", "password"} for version in seen.versions)
+
+
+async def test_a_temporary_file_found_at_the_start_is_forgotten_at_its_rename(source: FileSource, folder: Path) -> None:
+    (folder / ".new").write_bytes(b"two")
+    recorder = Recorder()
+    source.watch(REF, recorder)
+    await recorder.value("password", b"one")
+    (folder / ".new").rename(folder / "password")
+    version = await recorder.value("password", b"two")
+    await drain()
+    assert not recorder.failures
+    version = await recorder.next_version(lambda: put(folder, "username", b"bob"))
+    assert set(version.values) == {"username", "password"}
+
+
 async def test_two_secrets_with_one_parent_do_not_hear_of_each_other(source: FileSource, root: Path) -> None:
     recorders = {}
     for name in ("db", "queue"):
@@ -181,8 +211,6 @@ async def test_all_observers_of_a_secret_hear_and_one_that_left_does_not(
 
 
 async def test_an_observer_that_raises_harms_no_other(source: FileSource, folder: Path) -> None:
-    import asyncio
-
     class Broken(Recorder):
         def changed(self, version: SecretVersion) -> None:
             raise RuntimeError("broken")
