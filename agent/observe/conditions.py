@@ -55,7 +55,13 @@ class Conditions:
             metrics.degraded(reason, False)
 
     def hold(self, reason: Reason, subject: str = "", why: str = "") -> None:
-        """The condition holds. Said again it changes nothing but the reason why, and is not logged again."""
+        """The condition holds. Said again it changes nothing but the reason why, and is not logged again.
+
+        Raises TypeError, which shows no argument, for anything but a Reason and two texts (a value would be bytes).
+        """
+        texts: tuple[object, ...] = (subject, why)
+        if not (isinstance(reason, Reason) and all(isinstance(text, str) for text in texts)):
+            raise TypeError("a condition is a Reason, a subject and a reason why")
         before = self._holding.get((reason, subject))
         since = before.since_ns if before else self._clock()
         self._holding[reason, subject] = Condition(reason, subject, clean(why), since)
