@@ -1,0 +1,75 @@
+"""One record of every kind, and a secret that must never be seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from agent.observe.records import (
+    Action,
+    Adopted,
+    KernelLimit,
+    Kind,
+    Published,
+    PublishRefused,
+    ReadRecord,
+    Record,
+    Rotated,
+    Rule,
+    Unpublished,
+)
+
+CANARY = "c4n4ry-hunter2-s3cr3t"
+WHEN = 1_795_255_200_123_456_789
+
+READ = ReadRecord(
+    time_ns=WHEN,
+    kind=Kind.REFUSED,
+    volume_id="csi-0a",
+    namespace="shop",
+    pod="web-0",
+    pod_uid="7c2e8a3e-0000-4000-8000-000000000001",
+    file="tls.crt",
+    pid=4242,
+    uid=1000,
+    comm=b"cat\0\0\0\0\0\0\0\0\0\0\0\0\0",
+    exe_inode=77,
+    exe_device=(8 << 8) | 1,
+    rule=Rule.APP,
+    action=Action.DENY,
+    generation=3,
+)
+
+_POD = {"namespace": "shop", "pod": "web-0", "pod_uid": "7c2e8a3e-0000-4000-8000-000000000001"}
+
+ALL: tuple[Record, ...] = (
+    READ,
+    Published(
+        time_ns=WHEN,
+        volume_id="csi-0a",
+        service_account="web",
+        interceptor="shop",
+        engine="iter",
+        files=4,
+        bytes_=4096,
+        **_POD,
+    ),
+    PublishRefused(
+        time_ns=WHEN,
+        volume_id="csi-0a",
+        interceptor="shop",
+        code="PERMISSION_DENIED",
+        field="pod.uid",
+        why="is not the registered one",
+        **_POD,
+    ),
+    Unpublished(time_ns=WHEN, volume_id="csi-0a", reason="requested", **_POD),
+    Rotated(time_ns=WHEN, source="file", secret="payments/db", generation=4, keys=2, volumes=9, duration_us=1800),
+    Adopted(time_ns=WHEN, volume_id="csi-0a", engine="iter", files=4, **_POD),
+    KernelLimit(time_ns=WHEN, call="bpf_map_update", errno="ENOMEM", volume_id="csi-0a", namespace="shop"),
+)
+
+
+def read(**changes: Any) -> ReadRecord:
+    """A read record that differs from the sample where told."""
+    return replace(READ, **changes)
