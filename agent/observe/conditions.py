@@ -59,8 +59,8 @@ class Conditions:
 
         Raises TypeError, which shows no argument, for anything but a Reason and two texts (a value would be bytes).
         """
-        texts: tuple[object, ...] = (subject, why)
-        if not (isinstance(reason, Reason) and all(isinstance(text, str) for text in texts)):
+        given: tuple[object, ...] = (reason, subject, why)
+        if not all(map(isinstance, given, (Reason, str, str))):
             raise TypeError("a condition is a Reason, a subject and a reason why")
         before = self._holding.get((reason, subject))
         since = before.since_ns if before else self._clock()
