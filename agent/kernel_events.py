@@ -1,4 +1,4 @@
-"""What the kernel tells, as records and as work: refusals for the audit log, container starts for the named executables."""
+"""What the kernel tells, as records and as work: refusals for the audit log, container starts for `binaries`."""
 
 from __future__ import annotations
 
@@ -84,6 +84,8 @@ class KernelEvents:
             grant = self._maps.grants[state.kernel.grant_slot]
             self._metrics.reads("served", self._since(state.kernel.grant_id, "served", grant.served))
             self._metrics.reads("refused", self._since(state.kernel.grant_id, "refused", sum(grant.refused)))
+        live = {state.kernel.grant_id for state in self._volumes.all() if state.kernel} | {0}
+        self._counted = {key: count for key, count in self._counted.items() if key[0] in live}
         counters: Counters = self._maps.counters
         self._metrics.dropped_events(self._since(0, "lost", counters.events_lost))
         self._metrics.map_entries("grants", self._maps.grants.used, self._maps.grants.entries)

@@ -54,7 +54,7 @@ class SecretVersion:
 
 
 class Observer(Protocol):
-    """Whoever wants to know that a secret changed. Called on the event loop, in order, one at a time for each secret."""
+    """Whoever wants to know that a secret changed. Called on the event loop, in order."""
 
     def changed(self, version: SecretVersion) -> None:
         """A new, complete version was read."""
@@ -104,7 +104,7 @@ class Action(Enum):
 
 @dataclass(frozen=True, slots=True)
 class AccessRule:
-    """Who in the pod may read: its lineage satisfies `from_`, or its executable is one of `binaries` (absolute paths)."""
+    """Who in the pod may read: its lineage satisfies `from_`, or its executable is one of `binaries` (absolute)."""
 
     from_: From = From.APP
     binaries: tuple[str, ...] = ()
@@ -113,7 +113,7 @@ class AccessRule:
 
 @dataclass(frozen=True, slots=True)
 class Notify:
-    """The signal that tells the application of a rotation: `process` is `main` (first task of each container) or an executable's path."""
+    """The signal that tells of a rotation, and who gets it: `main` (a container's first program) or an executable."""
 
     signal: int
     process: str = "main"

@@ -19,7 +19,7 @@ from agent.delivery.iter_engine import IterEngine
 from agent.delivery.pods import Pods
 from agent.delivery.shared import SharedSecrets
 from agent.kernel.node import NodeFacts
-from agent.kernel.programs import OBJECT, Programs, Tuning, open_programs, unpin_tree
+from agent.kernel.programs import DEFAULT_TUNING, OBJECT, Programs, Tuning, open_programs, unpin_tree
 from agent.kernel.store import Maps
 
 BPFFS = "bpf"
@@ -50,7 +50,7 @@ class NodeKernel:
 
 
 def prepare_folder(run_dir: Path) -> Path:
-    """The agent's folder (0700), a mount of its own that no other mount namespace sees into; the volumes' folder in it."""
+    """The agent's folder (0700), a mount that no other mount namespace sees into; returns the volumes' folder in it."""
     run_dir.mkdir(parents=True, exist_ok=True)
     run_dir.chmod(0o700)
     if str(run_dir) not in {mount.point for mount in mounts.read_mounts()}:
@@ -64,10 +64,10 @@ def open_kernel(
     run_dir: Path,
     facts: NodeFacts,
     failed: Callable[[BaseException], None],
-    tuning: Tuning = Tuning(),
+    tuning: Tuning = DEFAULT_TUNING,
     object_path: Path = OBJECT,
 ) -> NodeKernel:
-    """Load or adopt the programs below `run_dir`. Raises KernelError or MountError where the node has no working BPF."""
+    """Load or adopt the programs below `run_dir`. Raises KernelError or MountError where BPF does not work."""
     volumes = prepare_folder(run_dir)
     bpffs = run_dir / BPFFS
     bpffs.mkdir(exist_ok=True)
@@ -83,7 +83,7 @@ def open_kernel(
 
 
 def remove(run_dir: Path, targets: list[Path]) -> None:
-    """Take everything of ours off the node: targets, volumes, pins, the folder's own mount. Nothing is served afterwards."""
+    """Take everything of ours off the node: targets, volumes, pins, the folder's own mount."""
     for target in targets:
         with suppress(mounts.MountError):
             mounts.unmount(target)

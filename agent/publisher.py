@@ -58,7 +58,7 @@ class NodePublisher:
     async def publish(self, request: PublishRequest) -> None:
         """Serve the volume at its target; published again it is a refresh."""
         if not self.is_ready:
-            raise Refused(Code.UNAVAILABLE, "agent", "is still taking over this node's volumes", "kubelet tries again")
+            raise _not_ready()
         try:
             await self._publish(request)
         except Refused as refusal:
@@ -67,6 +67,9 @@ class NodePublisher:
 
     async def unpublish(self, volume_id: str, target_path: Path) -> None:
         """Take the volume away; one that never was is no error."""
+        if not self.is_ready:
+            raise _not_ready()
+        self._metrics.refresh()
         state = await self._volumes.unpublish(volume_id)
         if state is None:
             self._volumes.clear_target(target_path)
@@ -98,6 +101,7 @@ class NodePublisher:
         known = self._volumes.get(request.volume_id) is not None
         plan = decide(request, pod, interceptor, registration, self._node, now=datetime.now(UTC), refresh=known)
         if self._volumes.check(plan):
+            self._volumes.show_again(plan.volume_id)
             return
         try:
             versions = await self._fetch(plan)
@@ -207,6 +211,10 @@ class NodePublisher:
                 why=refusal.why,
             )
         )
+
+
+def _not_ready() -> Refused:
+    return Refused(Code.UNAVAILABLE, "agent", "is still taking over this node's volumes", "kubelet tries again")
 
 
 def _check_values(plan: VolumePlan, versions: Mapping[SecretRef, SecretVersion]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from agent.delivery.mounts import MountError
 from agent.delivery.notify import Notifier
 from agent.delivery.quota import Ledger
+from agent.delivery.state import VolumeState
 from agent.delivery.volumes import Volumes
 from agent.errors import AgentError, Refused
 from agent.kernel.calls import KernelError
@@ -143,20 +144,18 @@ class Rotator:
                 time_ns=time.time_ns(),
                 source=ref.source,
                 secret=ref.path,
-                generation=0,
                 keys=len(keys),
                 volumes=len(volumes),
                 duration_us=took_ns // 1000,
             )
         )
+        for volume_id, told in self._notifier.rotated(volumes).items():
+            log.info(Event.NOTIFIED if told else Event.NOTIFY_FAILED, volume_id=volume_id, count=told)
         for state in volumes:
-            self._tell(state.plan.volume_id)
+            self._account(state)
 
-    def _tell(self, volume_id: str) -> None:
-        state = self._volumes.get(volume_id)
-        if state is None:
-            return
-        size = self._volumes.size(state)
+    def _account(self, state: VolumeState) -> None:
+        volume_id, size = state.plan.volume_id, self._volumes.size(state)
         try:
             self._ledger.resize(volume_id, size)
             self._conditions.clear(Reason.QUOTA_EXCEEDED, volume_id)
@@ -164,10 +163,6 @@ class Rotator:
             # It is served all the same: a bound keeps new volumes out, it does not make an application stale.
             self._ledger.settle(volume_id, size)
             self._conditions.hold(Reason.QUOTA_EXCEEDED, volume_id, str(refusal))
-        if state.plan.notify is not None:
-            told = self._notifier.rotated(state)
-            event = Event.NOTIFIED if told else Event.NOTIFY_FAILED
-            log.info(event, volume_id=volume_id, count=told)
 
     def _not_shown(self, ref: SecretRef, error: AgentError | OSError) -> None:
         self._conditions.hold(Reason.ROTATION_FAILED, str(ref), str(error))

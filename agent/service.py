@@ -1,4 +1,4 @@
-"""The agent as a process: opens everything, takes the node over, serves until told to stop, and leaves the secrets served."""
+"""The agent as a process: takes the node over, serves until told to stop, and leaves the secrets served."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ log = get_logger("agent")
 
 
 class Agent:
-    """The parts of one agent. `start` brings them up in order; `stop` ends the process's side and leaves what is served."""
+    """The parts of one agent. `start` brings them up in order; `stop` ends the process's side, not what is served."""
 
     def __init__(self, settings: Settings, hardening: Hardening) -> None:
         self.settings = settings
@@ -154,6 +154,7 @@ class Agent:
 
     async def _listen_to_kernel(self, kernel: NodeKernel, volumes: Volumes) -> None:
         self.events = KernelEvents(volumes, kernel.binaries, kernel.maps, self.recorder, self.metrics)
+        self.metrics.refresh = self.events.sum_up
         ring = EventRing(kernel.maps.events_fd, self.events.handle)
         loop = asyncio.get_running_loop()
         ring.attach(loop)
@@ -231,8 +232,6 @@ class Agent:
 
     def status(self) -> Mapping[str, Any]:
         """The status document, without a secret."""
-        if self.events:
-            self.events.sum_up()
         volumes = self.volumes.all() if self.volumes else []
         return {
             "version": VERSION,
@@ -243,7 +242,20 @@ class Agent:
             "adopted": self.adopted.kept if self.adopted else 0,
             "hardening": self.hardening.as_status(),
             "conditions": self.conditions.as_status(),
+            "kernel": self._kernel_status(),
             "volumes": [self._volume_status(state) for state in volumes],
+        }
+
+    def _kernel_status(self) -> Mapping[str, int]:
+        if self.kernel is None:
+            return {}
+        counters = self.kernel.maps.counters
+        return {
+            "events_lost": counters.events_lost,
+            "lineage_lost": counters.lineage_lost,
+            "unknown_reads": counters.unknown_reads,
+            "chunks_used": self.kernel.maps.chunks_used,
+            "secrets": self.kernel.maps.sets.used,
         }
 
     def _volume_status(self, state: VolumeState) -> Mapping[str, Any]:
@@ -266,7 +278,7 @@ class Agent:
 
 
 def lock_node(run_dir: Path) -> int:
-    """A descriptor that holds the node until it is closed. One agent a node: two would each free what the other serves."""
+    """A descriptor that holds the node until it is closed: two agents would each free what the other serves."""
     fd = os.open(run_dir / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

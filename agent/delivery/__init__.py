@@ -1,1 +1,1 @@
-"""Volumes and the engines that serve them: mounts, values, rotation, restart. It sees the kernel room, never a source."""
+"""Volumes and the engines that serve them: mounts, values, restart. It sees the kernel room, never a source."""

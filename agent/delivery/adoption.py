@@ -1,4 +1,4 @@
-"""What a starting agent does with what an earlier one left: keep what is whole, end what is not, free what nobody owns."""
+"""What a starting agent does with what an earlier one left: keep what is whole, end the rest, free what nobody owns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from agent.delivery.shared import SharedSecrets
 from agent.delivery.state import Phase, StateFiles, VolumeState
 from agent.delivery.tmpfs_engine import TmpfsEngine
 from agent.delivery.volumes import Volumes
-from agent.kernel.programs import Programs, drop_other_programs
+from agent.kernel.programs import Programs
 from agent.kernel.store import Maps
 from agent.model import EngineName
 
@@ -43,9 +43,10 @@ class KernelSide:
 
 
 async def adopt(volumes: Volumes, states: StateFiles, tmpfs: TmpfsEngine, kernel: KernelSide | None) -> Adopted:
-    """Take over the node. After it every volume that is left is served, and nothing else of ours remains on the node."""
+    """Take over the node. Every volume that is left is served, and nothing else of ours remains."""
     mounted = {mount.point for mount in mounts.read_mounts()}
-    kept, broken = [], []
+    kept: list[VolumeState] = []
+    broken: list[VolumeState] = []
     for state in states.load():
         engine: Engine | None = tmpfs if state.engine is EngineName.TMPFS else kernel.engine if kernel else None
         is_whole = state.phase is Phase.PUBLISHED and engine is not None and engine.is_whole(state, mounted)
@@ -109,11 +110,12 @@ def _end_leftovers(volumes: Volumes, tmpfs: TmpfsEngine, kernel: KernelSide | No
 
 
 def _refresh(kernel: KernelSide, kept: list[VolumeState]) -> None:
+    is_upgrade = bool(kernel.programs.others())
     for state in kept:
         if state.engine is not EngineName.ITER:
             continue
-        if kernel.programs.is_new:
+        if is_upgrade:
             kernel.engine.replace_program(state)
         kernel.engine.touch_stale(state)
-    drop_other_programs(kernel.programs.directory.parent, kernel.programs.directory)
+    kernel.programs.drop_others()
     kernel.binaries.adopt(kept)

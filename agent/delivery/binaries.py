@@ -1,7 +1,7 @@
 """`access.binaries`: from paths in the interceptor to the inodes that the kernel compares.
 
-A path can be resolved only inside a container that runs. Under `from: binaries` the kernel therefore stops a container at
-its first exec, and it goes on once its executables are known: no read of it is refused for having come too early.
+A path can be resolved only inside a container that runs. Under `from: binaries` the kernel therefore stops a container
+at its first exec, and it goes on once its executables are known: no read is refused for having come too early.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Binaries:
         self._pods = pods
 
     def started(self, pod_id: int, pid: int, volumes: Iterable[VolumeState], held: bool = True) -> int:
-        """A container's first program runs as `pid`: name its executables to each volume of its pod; how many were found."""
+        """A container runs its first program: name its executables to its pod's volumes; how many were found."""
         found = 0
         try:
             for state in volumes:
@@ -42,6 +42,6 @@ class Binaries:
     def adopt(self, volumes: Iterable[VolumeState]) -> None:
         """After a restart: containers that started meanwhile are waiting."""
         states = list(volumes)
-        for pod_id in {state.kernel.pod_id for state in states if state.kernel}:
-            for pid, _, flags in self._pods.main_tasks(pod_id):
+        for pod_id, tasks in self._pods.main_tasks().items():
+            for pid, flags in tasks:
                 self.started(pod_id, pid, states, held=bool(flags & PodFlag.HOLD))

@@ -21,6 +21,9 @@ class Engine(Protocol):
     def begin(self, plan: VolumePlan, versions: Versions) -> VolumeState:
         """Make the volume and show it at its target; raises and leaves what `end` clears."""
 
+    def show(self, state: VolumeState) -> None:
+        """Mount the volume at its target where it is not mounted there. Idempotent."""
+
     async def end(self, state: VolumeState) -> None:
         """Take the volume away, however far it had come. Idempotent."""
 

@@ -9,6 +9,7 @@ import asyncio
 import heapq
 import itertools
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 
@@ -50,10 +51,8 @@ class Graveyard:
             self._wake.clear()
             delay = self._graves[0].due - loop.time() if self._graves else None
             if delay is None or delay > 0:
-                try:
+                with suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), delay)
-                except TimeoutError:
-                    pass
                 continue
             await self._dig(loop.time())
 
@@ -74,5 +73,5 @@ class Graveyard:
             for grave in ready:
                 try:
                     grave.free()
-                except Exception as error:  # one that fails must not keep the others from being freed
+                except Exception as error:  # noqa: BLE001 - one that fails must not keep the others from being freed
                     self._failed(error)

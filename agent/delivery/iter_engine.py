@@ -16,7 +16,7 @@ from agent.delivery.engine import Versions
 from agent.delivery.graveyard import Graveyard
 from agent.delivery.pods import Identity, Pods
 from agent.delivery.shared import SharedSecrets
-from agent.delivery.state import KernelState, SetState, VolumeState, Phase, volume_name
+from agent.delivery.state import KernelState, Phase, SetState, VolumeState, volume_name
 from agent.kernel import calls
 from agent.kernel.layout import ActionCode, FromCode, Grant
 from agent.kernel.programs import Programs
@@ -72,10 +72,15 @@ class IterEngine:
             inodes = self._make_files(plan, name, store, grant_id, slot, undo)
             self._fill_grant(self._maps.grants[slot], plan, identity, os.stat(store).st_dev)
             self._maps.grants[slot].id = grant_id
-            self._show(name, plan.target_path)
+            layout.point_data(self._root / name, ".")
+            mounts.show(self._root / name, plan.target_path)
             undo.pop_all()
         kernel = KernelState(grant_id, slot, identity.pod_id, identity.cgroup_id, os.stat(store).st_dev, inodes, sets)
         return VolumeState(plan, self.name, Phase.PUBLISHED, kernel)
+
+    def show(self, state: VolumeState) -> None:
+        """Mount the volume at its target where it is not mounted there. Idempotent."""
+        mounts.show(self._root / state.name, state.plan.target_path)
 
     async def end(self, state: VolumeState) -> None:
         """The grant goes first, then the mounts; what programs may still hold is freed after a grace period."""
@@ -129,7 +134,7 @@ class IterEngine:
         self._steps_made[state.name] = needed
 
     def touch(self, state: VolumeState, ref: SecretRef, keys: set[str]) -> None:
-        """Set the true sizes of the files that show these keys; watchers get IN_MODIFY, directory watchers a new `..data`."""
+        """Set the true sizes of the files that show these keys: watchers get IN_MODIFY, the folder's a new `..data`."""
         root = self._root / state.name
         shared = self._secrets.get(ref)
         if shared is None:
@@ -241,14 +246,6 @@ class IterEngine:
         grant.from_ = FROM_CODE[plan.access.from_]
         grant.action = ACTION_CODE[plan.access.action]
         grant.open_limit = plan.open_files
-
-    def _show(self, name: str, target: Path) -> None:
-        layout.point_data(self._root / name, ".")
-        directory = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            mounts.show_read_only(self._root / name, directory)
-        finally:
-            os.close(directory)
 
     # Steps of `end`
 

@@ -1,6 +1,6 @@
 """How a volume looks: a small tmpfs of symlinks, so that any file name works, and `..data` that moves at each rotation.
 
-Programs written for kubelet's volumes watch the directory for a new `..data`; those that watch a file follow its symlink.
+Programs written for kubelet's volumes watch the folder for a new `..data`; those that watch a file follow its symlink.
 """
 
 from __future__ import annotations

@@ -103,18 +103,26 @@ def make_private(directory: Path) -> None:
     _checked("mount", _libc.mount(None, path, None, ctypes.c_ulong(PRIVATE), None), str(directory))
 
 
-def show_read_only(source: Path, target: int) -> None:
-    """Show a tree of mounts at the directory `target` (a descriptor): read-only, nosuid, nodev, noexec, at once."""
-    tree = _open_tree(source)
+def show(source: Path, target: Path) -> None:
+    """Show a tree of mounts at an existing folder: read-only, nosuid, nodev, noexec from its first instant.
+
+    Nothing is done where it is shown there already.
+    """
+    directory = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        attributes = (ctypes.c_uint64 * 4)(ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC, 0, PRIVATE, 0)
-        result = _libc.syscall(
-            SYS_MOUNT_SETATTR, tree, b"", AT_EMPTY_PATH | AT_RECURSIVE, attributes, ctypes.sizeof(attributes)
-        )
-        _checked("mount_setattr", result, str(source))
-        _move(tree, b"", target, MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
+        if os.fstat(directory).st_dev == os.stat(source).st_dev:
+            return
+        tree = _open_tree(source)
+        try:
+            attributes = (ctypes.c_uint64 * 4)(ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC, 0, PRIVATE, 0)
+            flags, size = AT_EMPTY_PATH | AT_RECURSIVE, ctypes.sizeof(attributes)
+            result = _libc.syscall(SYS_MOUNT_SETATTR, tree, b"", flags, attributes, size)
+            _checked("mount_setattr", result, str(source))
+            _move(tree, b"", directory, MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
+        finally:
+            os.close(tree)
     finally:
-        os.close(tree)
+        os.close(directory)
 
 
 def unmount(point: str | Path) -> None:

@@ -51,9 +51,10 @@ class Pods:
         pod = self._pods.get(plan.pod.uid)
         if pod is None or pod.cgroup_id != cgroup_id:
             pod = self._pods[plan.pod.uid] = Followed(self._maps.new_id(), cgroup_id)
-        if plan.access.from_ is From.BINARIES:
+            self._maps.put_pod(cgroup_id, pod.pod_id, pod.flags)
+        if plan.access.from_ is From.BINARIES and not pod.flags & PodFlag.HOLD:
             pod.flags |= PodFlag.HOLD
-        self._maps.put_pod(cgroup_id, pod.pod_id, pod.flags)
+            self._maps.put_pod(cgroup_id, pod.pod_id, pod.flags)
         pod.holders.add(plan.volume_id)
         return Identity(pod.pod_id, cgroup_id=cgroup_id)
 
@@ -63,7 +64,7 @@ class Pods:
                 Code.FAILED_PRECONDITION,
                 "pod.uid",
                 f"pod {plan.pod.uid} has no cgroup on this node",
-                "kubelet makes it before it mounts; check kubelet's cgroupsPerQOS and the agent's KERNELSECRET_CGROUP_ROOT",
+                "kubelet makes it before it mounts; check kubelet's cgroupsPerQOS",
             )
         try:
             pidfd = os.pidfd_open(plan.first_pid)
@@ -81,7 +82,7 @@ class Pods:
             os.close(pidfd)
 
     def adopt(self, followed: Iterable[tuple[VolumePlan, int, int]]) -> None:
-        """Take over from an earlier agent: (plan, pod id, cgroup id) of each volume; drop the pods that nobody shows."""
+        """Take over each volume's (plan, pod id, cgroup id) from an earlier agent; drop the pods that nobody shows."""
         for plan, pod_id, cgroup_id in followed:
             if not cgroup_id:
                 continue
@@ -111,10 +112,10 @@ class Pods:
             if container.pod_id not in kept:
                 self._maps.drop_container(cgroup_id)
 
-    def main_tasks(self, pod_id: int) -> list[tuple[int, int, int]]:
-        """(host pid, container's cgroup id, flags) of the first program of each container of a pod."""
-        return [
-            (container.main_tgid, cgroup_id, container.flags)
-            for cgroup_id, container in self._maps.containers().items()
-            if container.pod_id == pod_id and container.main_tgid
-        ]
+    def main_tasks(self) -> dict[int, list[tuple[int, int]]]:
+        """By pod id, (host pid, flags) of the first program of each of its containers."""
+        found: dict[int, list[tuple[int, int]]] = {}
+        for container in self._maps.containers().values():
+            if container.main_tgid:
+                found.setdefault(container.pod_id, []).append((container.main_tgid, container.flags))
+        return found

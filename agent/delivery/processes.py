@@ -10,7 +10,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from ctypes import CDLL, Structure, c_char_p, c_int, c_long, c_size_t, c_uint64, byref, sizeof
+from ctypes import CDLL, Structure, byref, c_char_p, c_int, c_long, c_size_t, c_uint64, sizeof
 from dataclasses import dataclass
 
 from agent.delivery import mounts
@@ -50,16 +50,15 @@ def opened(pid: int) -> Iterator[int | None]:
 
 
 def find_executable(pid: int, path: str) -> Executable | None:
-    """The file that `path` names inside the process's root, links resolved there and nowhere else; None if there is none."""
+    """The file at `path` in the process's root, links resolved there only; None without one."""
     try:
         root = os.open(f"/proc/{pid}/root", O_PATH | os.O_DIRECTORY)
     except OSError:
         return None
     try:
         how = _OpenHow(O_PATH, 0, RESOLVE_IN_ROOT)
-        fd = _libc.syscall(
-            c_long(SYS_OPENAT2), c_int(root), c_char_p(os.fsencode(path)), byref(how), c_size_t(sizeof(how))
-        )
+        arguments = (c_int(root), c_char_p(os.fsencode(path)), byref(how), c_size_t(sizeof(how)))
+        fd = _libc.syscall(c_long(SYS_OPENAT2), *arguments)
     finally:
         os.close(root)
     if fd < 0:
@@ -83,7 +82,7 @@ def running_executable(pid: int) -> Executable | None:
 
 
 def _identify(fd: int, mountinfo: str) -> Executable | None:
-    """stat() may show other numbers than the kernel keeps (overlayfs), so they come from fdinfo and the mount's line."""
+    """stat() may show other numbers than the kernel keeps (overlayfs), so they come from fdinfo and mountinfo."""
     with open(f"/proc/self/fdinfo/{fd}") as lines:
         info = dict(line.split(":", 1) for line in lines if ":" in line)
     mount_id = int(info["mnt_id"])

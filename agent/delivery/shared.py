@@ -54,7 +54,7 @@ class Shared:
 
 
 def needs_session(size: int) -> bool:
-    """As in bpf/reads.h: a read of such a value takes more than its first step, or cannot be told from one that does."""
+    """As in bpf/reads.h: reading such a value takes more than a step, or cannot be told from one that does."""
     return size > Limit.CHUNK_BYTES or size % Limit.CHUNK_BYTES == 0
 
 
@@ -79,8 +79,11 @@ class SharedSecrets:
         return self._secrets.values()
 
     def acquire(self, holder: str, version: SecretVersion, keys: Iterable[str]) -> Shared:
-        """Let a volume show these keys of a secret. `version` is stored where the secret is new; where it is known, only
-        keys that no volume showed before are taken from it: rotate first."""
+        """Let a volume show these keys of a secret.
+
+        `version` is stored where the secret is new. Where it is known, only keys that no volume showed before are
+        taken from it: rotate first.
+        """
         wanted = sorted(set(keys))
         shared = self._secrets.get(version.ref)
         if shared is None:
@@ -289,7 +292,7 @@ class SharedSecrets:
         return True
 
     def _sweep(self, orphans: list[StoredVersion], unowned: list[int]) -> None:
-        """Free versions that no volume shows, values that no version names, and generations that are no longer current."""
+        """Free versions that no volume shows, values that no version names, generations that are not current."""
         for version in orphans:
             self._maps.drop_version(version.set_id, version.generation, version.item)
         for shared in self._secrets.values():

@@ -1,4 +1,4 @@
-"""What a restarted agent must know of each volume: one small file a volume, without a secret and without a digest of one.
+"""What a restarted agent must know of each volume: one small file, without a secret and without a digest of one.
 
 A file is replaced as a whole, so it is there or not, never half. Its `phase` says how far a volume had come; anything
 that is not `published` is undone at the next start, and kubelet asks again.

@@ -1,7 +1,7 @@
 """The engine `tmpfs`: real files in memory, replaced the way kubelet's own writer does, for nodes without BPF.
 
-It cannot hold the access rule: whoever the file's mode admits reads. A version is a directory; `..data` points to it and
-moves in one step, so that readers that resolve `..data` once see files of one version.
+It cannot hold the access rule: whoever the file's mode admits reads. A version is a folder; `..data` points to it and
+moves in one step, so that readers who resolve `..data` once see files of one version.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ class TmpfsEngine:
             self._write_version(root, plan, {file.name: versions[file.ref].values[file.key] for file in plan.files})
             for file in plan.files:
                 layout.link_file(root, file.name, f"{layout.DATA}/{file.name}")
-            directory = os.open(plan.target_path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                mounts.show_read_only(root, directory)
-            finally:
-                os.close(directory)
+            mounts.show(root, plan.target_path)
             undo.pop_all()
         return VolumeState(plan, self.name, Phase.PUBLISHED)
+
+    def show(self, state: VolumeState) -> None:
+        """Mount the volume at its target where it is not mounted there. Idempotent."""
+        mounts.show(self._root / state.name, state.plan.target_path)
 
     async def end(self, state: VolumeState) -> None:
         """Wipe and unmount. Idempotent."""

@@ -1,4 +1,4 @@
-"""The volumes of this node: which there are, who shows what, and the order of steps that a crash may interrupt anywhere.
+"""The volumes of this node: which there are, who shows what, and steps in an order that a crash may interrupt anywhere.
 
 A state file is written before the first step and after the last one, so a restarted agent knows what is whole.
 """
@@ -94,6 +94,11 @@ class Volumes:
         self._states.save(state)
         self.add(state)
         return state
+
+    def show_again(self, volume_id: str) -> None:
+        """Mend a target that somebody has unmounted behind the agent's back."""
+        state = self._volumes[volume_id]
+        self._engines[state.engine].show(state)
 
     async def unpublish(self, volume_id: str) -> VolumeState | None:
         """Take a volume away; None where there was none."""

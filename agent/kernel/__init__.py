@@ -1,1 +1,1 @@
-"""The one door to BPF: libbpf by cffi, the maps, the links, the ring buffer and the probe. Nothing else in the agent sees cffi."""
+"""The one door to BPF: libbpf by cffi, maps, links, the ring buffer. Nothing else in the agent sees cffi."""

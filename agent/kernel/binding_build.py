@@ -153,7 +153,10 @@ static int ks_iter_link(int program_fd, int map_fd)
 static int ks_link_replace(int link_fd, int program_fd) { return checked(bpf_link_update(link_fd, program_fd, NULL)); }
 static int ks_obj_pin(int fd, const char *path) { return checked(bpf_obj_pin(fd, path)); }
 static int ks_obj_get(const char *path) { return checked(bpf_obj_get(path)); }
-static int ks_map_update(int fd, const void *k, const void *v, uint64_t flags) { return checked(bpf_map_update_elem(fd, k, v, flags)); }
+static int ks_map_update(int fd, const void *k, const void *v, uint64_t flags)
+{
+	return checked(bpf_map_update_elem(fd, k, v, flags));
+}
 static int ks_map_lookup(int fd, const void *k, void *v) { return checked(bpf_map_lookup_elem(fd, k, v)); }
 static int ks_map_delete(int fd, const void *k) { return checked(bpf_map_delete_elem(fd, k)); }
 static int ks_map_next_key(int fd, const void *k, void *n) { return checked(bpf_map_get_next_key(fd, k, n)); }

@@ -130,7 +130,7 @@ def create_map(kind: str, name: str, value_bytes: int, entries: int) -> int:
 
 
 def iterator_link(program: int, steps_map: int) -> int:
-    """A link that runs `program` over the elements of `steps_map` at each read; the descriptor is the caller's to close."""
+    """A link that runs `program` over `steps_map` at each read; the descriptor is the caller's to close."""
     return checked("link_create", lib.ks_iter_link(program, steps_map))
 
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ctypes import Structure, c_char, c_uint8, c_uint32, c_uint64
+from ctypes import Array, Structure, c_char, c_uint8, c_uint32, c_uint64
 from enum import IntEnum
 
 LAYOUT_VERSION = 1
@@ -198,7 +198,7 @@ class Version(Structure):
 
     value_id: int
     bytes: int
-    digest: bytes
+    digest: Array[c_uint8]
     _fields_ = (
         ("value_id", c_uint64),
         ("bytes", c_uint32),
@@ -220,6 +220,7 @@ class Chunk(Structure):
 
     lock: int
     bytes: int
+    data: Array[c_uint8]
     _fields_ = (("lock", c_uint32), ("bytes", c_uint32), ("data", c_uint8 * Limit.CHUNK_BYTES))
 
 
@@ -338,6 +339,7 @@ class About(Structure):
 
     layout_version: int
     next_id: int
+    node_key: Array[c_uint8]
     _fields_ = (
         ("layout_version", c_uint32),
         ("reserved", c_uint32),

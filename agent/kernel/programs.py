@@ -47,14 +47,25 @@ class Tuning:
     events_per_second: int = 100
 
 
+DEFAULT_TUNING = Tuning()
+
+
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """Descriptors of the pinned maps and of the serving program; `is_new` when they were loaded just now."""
+    """Descriptors of the pinned maps and of the serving program."""
 
     maps: dict[str, int]
     serve: int
-    is_new: bool
     directory: Path
+
+    def others(self) -> list[Path]:
+        """Pins of other builds: while there are some, links of live volumes may still run them."""
+        return [path for path in self.directory.parent.glob("programs_*") if path != self.directory]
+
+    def drop_others(self) -> None:
+        """Unpin every other build's programs, once no live link uses them."""
+        for path in self.others():
+            unpin_tree(path)
 
     def close(self) -> None:
         """Close the descriptors; what is pinned stays."""
@@ -62,26 +73,19 @@ class Programs:
             os.close(fd)
 
 
-def open_programs(bpffs: Path, facts: NodeFacts, tuning: Tuning = Tuning(), object_path: Path = OBJECT) -> Programs:
+def open_programs(
+    bpffs: Path, facts: NodeFacts, tuning: Tuning = DEFAULT_TUNING, object_path: Path = OBJECT
+) -> Programs:
     """Adopt what is pinned below `bpffs`, or load it; maps of another layout are refused, never touched."""
     maps_directory = bpffs / "maps"
     maps_directory.mkdir(exist_ok=True)
     _refuse_other_layout(maps_directory)
     constants = _constants(facts, tuning)
     directory = bpffs / f"programs_{_fingerprint(object_path, constants)}"
-    is_new = not directory.exists()
-    if is_new:
+    if not directory.exists():
         _load(object_path, constants, maps_directory, directory)
     maps = {name: calls.get(str(maps_directory / name)) for name in MAPS}
-    return Programs(maps, calls.get(str(directory / SERVE)), is_new, directory)
-
-
-def drop_other_programs(bpffs: Path, keep: Path) -> int:
-    """Unpin every other build's programs, once no live link uses them; how many builds that were."""
-    others = [path for path in bpffs.glob("programs_*") if path != keep]
-    for path in others:
-        unpin_tree(path)
-    return len(others)
+    return Programs(maps, calls.get(str(directory / SERVE)), directory)
 
 
 def unpin_tree(directory: Path) -> None:

@@ -1,4 +1,4 @@
-"""The maps behind the arrays: values in chunks, versions, files, pods, binaries. Thin and typed; who owns what is decided elsewhere."""
+"""The maps behind the arrays: values in chunks, versions, files, pods. Who owns what is decided elsewhere."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ class Maps:
             about.layout_version = LAYOUT_VERSION
             about.next_id = 1
             key = secrets.token_bytes(NODE_KEY_BYTES)
-            memmove(about.node_key, key, NODE_KEY_BYTES)  # type: ignore[attr-defined]
-        self.node_key = bytes(about.node_key)  # type: ignore[attr-defined]
+            memmove(about.node_key, key, NODE_KEY_BYTES)
+        self.node_key = bytes(about.node_key)
         self._about = about
         self._next_id = self._last_id = about.next_id
         self._fence_map = calls.create_map("array", "ks_fence", 4, 1)
@@ -108,7 +108,7 @@ class Maps:
         for index in range(count):
             part = value[index * Limit.CHUNK_BYTES : (index + 1) * Limit.CHUNK_BYTES]
             chunks[index].bytes = len(part)
-            memmove(chunks[index].data, part, len(part))  # type: ignore[attr-defined]
+            memmove(chunks[index].data, part, len(part))
         try:
             calls.update_batch(self._fd["chunks"], keys, chunks)
         except calls.KernelError:
@@ -121,7 +121,7 @@ class Maps:
         return value_id
 
     def wipe_value(self, value_id: int, size: int) -> None:
-        """Overwrite a value with zeros where it is, then free it. Only after a fence that followed its last version's end."""
+        """Overwrite a value with zeros where it is, then free it. Only after a fence since its last version's end."""
         keys = self._chunk_keys(value_id, size)
         if not len(keys):
             return
@@ -134,12 +134,12 @@ class Maps:
         found = []
         for key in self._chunk_keys(value_id, size):
             chunk = calls.lookup(self._fd["chunks"], key, Chunk)
-            found.append(bytes(chunk.data)[: chunk.bytes] if chunk else b"")  # type: ignore[attr-defined]
+            found.append(bytes(chunk.data)[: chunk.bytes] if chunk else b"")
         return b"".join(found)
 
     def _chunk_keys(self, value_id: int, size: int) -> Array[ChunkKey]:
         count = -(-size // Limit.CHUNK_BYTES)
-        return (ChunkKey * count)(*((value_id, index) for index in range(count)))
+        return (ChunkKey * count)(*(ChunkKey(value_id, index) for index in range(count)))
 
     def chunk_owners(self) -> dict[int, int]:
         """Value ids that have chunks, with how many: for finding what a crash left behind."""
@@ -155,11 +155,11 @@ class Maps:
         """Store versions; they are seen when their set's `current` says so."""
         if not added:
             return
-        keys = (VersionKey * len(added))(*((v.set_id, v.generation, v.item) for v in added))
+        keys = (VersionKey * len(added))(*(VersionKey(v.set_id, v.generation, v.item) for v in added))
         values = (Version * len(added))()
         for entry, version in zip(values, added, strict=True):
             entry.value_id, entry.bytes = version.value_id, version.size
-            memmove(entry.digest, version.digest, Limit.DIGEST_BYTES)  # type: ignore[arg-type]
+            memmove(entry.digest, version.digest, Limit.DIGEST_BYTES)
         calls.update_batch(self._fd["versions"], keys, values)
 
     def drop_version(self, set_id: int, generation: int, item: int) -> None:

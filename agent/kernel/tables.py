@@ -1,4 +1,4 @@
-"""The array maps that the agent sees through mmap: grants, sets, counters. Reading or flipping one costs no system call.
+"""The array maps that the agent sees through mmap: grants, sets, counters. Reading or flipping one is no system call.
 
 A slot is handed out again only after `fence`, so that no program can still be looking at what it was.
 """
@@ -41,7 +41,7 @@ class SlotTable(Table[T]):
         super().__init__(fd, kind, entries)
         self._what = what
         # What an earlier agent left in use stays in use until somebody frees it.
-        self._free = [slot for slot in range(entries) if not self[slot].id]  # type: ignore[attr-defined]
+        self._free = [slot for slot in range(entries) if not self[slot].id]
         self._used = entries - len(self._free)
 
     def in_use(self) -> list[int]:
@@ -71,7 +71,7 @@ class SlotTable(Table[T]):
     def clear(self, slot: int) -> None:
         """Zero a slot; its `id` goes first, so that programs see it end before it is torn."""
         entry = self[slot]
-        entry.id = 0  # type: ignore[attr-defined]
+        entry.id = 0
         memset(address_of(entry), 0, sizeof(self._kind))
 
     def free(self, slot: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -128,6 +129,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.refresh: Callable[[], None] = lambda: None
+        """Brings in what is counted elsewhere (in the kernel); called before the metrics are read."""
         self._metric: dict[str, Counter | Gauge | Histogram] = {}
         for one in DEFINITIONS:
             made: Counter | Gauge | Histogram
@@ -241,4 +244,5 @@ class Metrics:
 
     def render(self) -> bytes:
         """The Prometheus text format, version 0.0.4."""
+        self.refresh()
         return generate_latest(self.registry)

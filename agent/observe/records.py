@@ -130,7 +130,6 @@ class Rotated:
     time_ns: int
     source: str
     secret: str
-    generation: int
     keys: int
     volumes: int
     duration_us: int

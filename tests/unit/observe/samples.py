@@ -64,7 +64,7 @@ ALL: tuple[Record, ...] = (
         **_POD,
     ),
     Unpublished(time_ns=WHEN, volume_id="csi-0a", reason="requested", **_POD),
-    Rotated(time_ns=WHEN, source="file", secret="payments/db", generation=4, keys=2, volumes=9, duration_us=1800),
+    Rotated(time_ns=WHEN, source="file", secret="payments/db", keys=2, volumes=9, duration_us=1800),
     Adopted(time_ns=WHEN, volume_id="csi-0a", engine="iter", files=4, **_POD),
     KernelLimit(time_ns=WHEN, call="bpf_map_update", errno="ENOMEM", volume_id="csi-0a", namespace="shop"),
 )
