@@ -6,6 +6,7 @@ who sees it in a pod's events and has nothing else to go by.
 
 from __future__ import annotations
 
+import errno
 from enum import Enum
 
 
@@ -36,3 +37,11 @@ class Refused(AgentError):
         self.why = why
         self.fix = fix
         super().__init__(f"{field}: {why}" + (f"; {fix}" if fix else ""))
+
+
+def said(error: BaseException) -> str:
+    """What may be shown of an error: our own words, or the class and errno of a foreign one (whose words are not ours)."""
+    if isinstance(error, AgentError):
+        return str(error)
+    number = error.errno if isinstance(error, OSError) else None
+    return type(error).__name__ + (f" ({errno.errorcode.get(number, number)})" if number else "")

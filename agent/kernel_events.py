@@ -84,6 +84,9 @@ class KernelEvents:
             grant = self._maps.grants[state.kernel.grant_slot]
             self._metrics.reads("served", self._since(state.kernel.grant_id, "served", grant.served))
             self._metrics.reads("refused", self._since(state.kernel.grant_id, "refused", sum(grant.refused)))
+            for reason, rule in RULE.items():
+                if count := self._since(state.kernel.grant_id, reason.name, grant.refused[reason]):
+                    self._metrics.refusals(rule, count)
         live = {state.kernel.grant_id for state in self._volumes.all() if state.kernel} | {0}
         self._counted = {key: count for key, count in self._counted.items() if key[0] in live}
         counters: Counters = self._maps.counters

@@ -14,7 +14,7 @@ from agent.delivery.notify import Notifier
 from agent.delivery.quota import Ledger
 from agent.delivery.state import VolumeState
 from agent.delivery.volumes import Volumes
-from agent.errors import AgentError, Refused
+from agent.errors import AgentError, Refused, said
 from agent.kernel.calls import KernelError
 from agent.model import SecretRef, SecretVersion, Source
 from agent.observe.conditions import Conditions, Reason
@@ -165,7 +165,7 @@ class Rotator:
             self._conditions.hold(Reason.QUOTA_EXCEEDED, volume_id, str(refusal))
 
     def _not_shown(self, ref: SecretRef, error: AgentError | OSError) -> None:
-        self._conditions.hold(Reason.ROTATION_FAILED, str(ref), str(error))
+        self._conditions.hold(Reason.ROTATION_FAILED, str(ref), said(error))
         log.error(Event.ROTATION_FAILED, secret=str(ref), **problem(error))
         if isinstance(error, KernelError):
             self._recorder.record(KernelLimit(time_ns=time.time_ns(), call=error.call, errno=error.name))

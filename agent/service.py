@@ -24,7 +24,7 @@ from agent.delivery.quota import Ledger
 from agent.delivery.state import StateFiles, VolumeState
 from agent.delivery.tmpfs_engine import TmpfsEngine
 from agent.delivery.volumes import Volumes
-from agent.errors import AgentError, Code, Refused
+from agent.errors import AgentError, Code, Refused, said
 from agent.hardening import Hardening, harden
 from agent.kernel import calls
 from agent.kernel.node import read_facts
@@ -63,12 +63,15 @@ class Agent:
         self.settings = settings
         self.hardening = hardening
         self.metrics = Metrics()
+        configure(settings.log_level, on_dropped=self.metrics.log_fields_dropped)
         self.conditions = Conditions(self.metrics)
         self.hub = EventHub(
             kept=settings.events_kept, on_dropped=lambda n: self.metrics.dropped_events(n, "subscriber")
         )
+        if settings.audit_log:
+            settings.audit_log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.audit = AuditLog(settings.audit_log, on_failure=self.metrics.audit_failure)
-        self.recorder = Recorder(self.metrics, self.audit, self.hub)
+        self.recorder = Recorder(self.audit, self.hub)
         self.ledger = Ledger()
         self.started = time.time()
         self.adopted: adoption.Adopted | None = None
@@ -136,7 +139,7 @@ class Agent:
         except Refused:
             raise  # another layout: going on by tmpfs would leave the node's volumes to nobody
         except (AgentError, OSError) as error:
-            reason = str(error)
+            reason = said(error)
         self.report = report(facts, reason)
         log.info(Event.PROBED, engine=self.report.engine.value, reason=reason or None, kernel=facts.kernel)
         if kernel is not None and not reason:
@@ -150,7 +153,7 @@ class Agent:
         return None
 
     def _freeing_failed(self, error: BaseException) -> None:
-        self.conditions.hold(Reason.KERNEL_LIMIT, "freeing", str(error))
+        self.conditions.hold(Reason.KERNEL_LIMIT, "freeing", said(error))
 
     async def _listen_to_kernel(self, kernel: NodeKernel, volumes: Volumes) -> None:
         self.events = KernelEvents(volumes, kernel.binaries, kernel.maps, self.recorder, self.metrics)
@@ -297,6 +300,7 @@ def run(settings: Settings) -> int:
     """Run the agent until SIGTERM or SIGINT; the process's exit status."""
     hardening = harden()
     configure(settings.log_level)
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C core writes past the log
     try:
         return asyncio.run(_run(settings, hardening))
     except AgentError as error:
@@ -334,7 +338,7 @@ def probe_once(settings: Settings) -> ProbeReport:
         asyncio.run(_probe(kernel, folder))
         return report(facts, "")
     except (AgentError, OSError) as error:
-        return report(facts, str(error))
+        return report(facts, said(error))
     finally:
         if kernel is not None:
             kernel.close()

@@ -41,7 +41,7 @@ def out(lines: LogLines, audit: Path, metrics: Metrics) -> str:
 def doors(tmp_path: Path) -> tuple[Metrics, AuditLog, Recorder, Path]:
     metrics = Metrics()
     audit = AuditLog(tmp_path / "audit", on_failure=metrics.audit_failure)
-    return metrics, audit, Recorder(metrics, audit, EventHub()), tmp_path / "audit"
+    return metrics, audit, Recorder(audit, EventHub()), tmp_path / "audit"
 
 
 def test_through_the_log(log_lines: LogLines) -> None:
