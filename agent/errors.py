@@ -40,7 +40,7 @@ class Refused(AgentError):
 
 
 def said(error: BaseException) -> str:
-    """What may be shown of an error: our own words, or the class and errno of a foreign one (whose words are not ours)."""
+    """What may be shown of an error: our own words; of a foreign one only its class and errno."""
     if isinstance(error, AgentError):
         return str(error)
     number = error.errno if isinstance(error, OSError) else None

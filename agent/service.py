@@ -49,6 +49,7 @@ from agent.publisher import NodePublisher
 from agent.rotation import Rotator
 from agent.settings import Settings
 from agent.sources.file import FileSource
+from agent.status import served_status
 
 STOP_GRACE_S = 5.0
 VERSION = "0.1.0"
@@ -231,11 +232,8 @@ class Agent:
         if call == "publish":
             self.metrics.publish("ok" if code == "OK" else code, seconds)
 
-    # What is asked of it
-
     def status(self) -> Mapping[str, Any]:
         """The status document, without a secret."""
-        volumes = self.volumes.all() if self.volumes else []
         return {
             "version": VERSION,
             "node": self.settings.node,
@@ -245,39 +243,8 @@ class Agent:
             "adopted": self.adopted.kept if self.adopted else 0,
             "hardening": self.hardening.as_status(),
             "conditions": self.conditions.as_status(),
-            "kernel": self._kernel_status(),
-            "volumes": [self._volume_status(state) for state in volumes],
+            **served_status(self.volumes, self.kernel.maps if self.kernel else None),
         }
-
-    def _kernel_status(self) -> Mapping[str, int]:
-        if self.kernel is None:
-            return {}
-        counters = self.kernel.maps.counters
-        return {
-            "events_lost": counters.events_lost,
-            "lineage_lost": counters.lineage_lost,
-            "unknown_reads": counters.unknown_reads,
-            "chunks_used": self.kernel.maps.chunks_used,
-            "secrets": self.kernel.maps.sets.used,
-        }
-
-    def _volume_status(self, state: VolumeState) -> Mapping[str, Any]:
-        plan = state.plan
-        shown: dict[str, Any] = {
-            "volume_id": plan.volume_id,
-            "namespace": plan.pod.namespace,
-            "pod": plan.pod.name,
-            "interceptor": plan.interceptor,
-            "engine": state.engine.value,
-            "access": plan.access.from_.value,
-            "files": [{"name": file.name, "secret": str(file.ref), "key": file.key} for file in plan.files],
-        }
-        if state.kernel and self.kernel:
-            grant = self.kernel.maps.grants[state.kernel.grant_slot]
-            shown |= {"served": grant.served, "refused": sum(grant.refused)}
-            generations = {str(s.ref): self.kernel.maps.sets[s.slot].current for s in state.kernel.sets}
-            shown["generations"] = generations
-        return shown
 
 
 def lock_node(run_dir: Path) -> int:
