@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from agent.errors import Code, Refused
@@ -62,6 +62,7 @@ class FileSource:
                 raise refusal_of(error, str(ref)) from error
             values = {name: outcome.data for name, outcome in outcomes.items() if isinstance(outcome, Value)}
             _refuse_bad(ref, outcomes)
+            self._refuse_emptied(ref, values)
             if values and len(values) == len(outcomes):
                 return SecretVersion(ref, values, label_of(outcomes.values()))
             if not outcomes:
@@ -104,6 +105,13 @@ class FileSource:
             tracker.stop()
         self._trackers.clear()
         self._close_if_idle()
+
+    def _refuse_emptied(self, ref: SecretRef, values: Mapping[str, bytes]) -> None:
+        """A fetch for one pod must not pass on to all what the watch has refused."""
+        tracker = self._trackers.get(ref)
+        if tracker and (emptied := tracker.emptied(values)):
+            fix = "write its value; the last good one goes on being served"
+            raise Refused(Code.FAILED_PRECONDITION, f"{ref}[{shown(emptied)}]", "became empty", fix)
 
     def _check(self, ref: SecretRef) -> None:
         if ref.source != self.name:

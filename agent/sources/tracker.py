@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +71,11 @@ class Tracker:
             self._tell(subscription, lambda observer: observer.changed(self._version(0)))
         if problem := self._lost or self._book.problem:
             self._tell(subscription, lambda observer: observer.failed(self._ref, problem))
+
+    def emptied(self, values: Mapping[str, bytes]) -> str | None:
+        """A key that is empty in `values` and has a good value that is not."""
+        good = self._book.values
+        return next((name for name, data in sorted(values.items()) if not data and good.get(name)), None)
 
     def note(self, place: Place, event: Event) -> bool:
         """Remember what an event touches; whether there is something to do."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.errors import Refused
 from agent.model import SecretRef, SecretVersion
 from agent.sources.candidates import SETTLE_S
 from agent.sources.file import FileSource
@@ -88,9 +89,14 @@ async def test_a_burst_of_writes_ends_with_the_last_value(seen: Recorder, folder
     assert numbers == sorted(numbers)
 
 
-async def test_a_value_that_becomes_empty_is_refused_and_the_last_good_one_stays(seen: Recorder, folder: Path) -> None:
+async def test_a_value_that_becomes_empty_is_refused_and_the_last_good_one_stays(
+    source: FileSource, seen: Recorder, folder: Path
+) -> None:
     (folder / "password").write_bytes(b"")
     assert await seen.failure("became empty") == "key 'password': became empty"
+    with pytest.raises(Refused) as caught:
+        await source.fetch(REF)
+    assert (caught.value.field, caught.value.why) == ("file:payments/db[password]", "became empty")
     version = await seen.next_version(lambda: put(folder, "username", b"bob"))
     assert version.values == {"username": b"bob", "password": b"one"}
     put(folder, "password", b"two")
