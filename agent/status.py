@@ -40,7 +40,7 @@ def _volume(state: VolumeState, maps: Maps | None) -> Mapping[str, Any]:
     return shown | _counted(state.kernel, maps) if state.kernel and maps else shown
 
 
-def _counted(kernel: KernelState, maps: Maps) -> Mapping[str, Any]:
+def _counted(kernel: KernelState, maps: Maps) -> dict[str, Any]:
     grant = maps.grants[kernel.grant_slot]
     return {
         "served": grant.served,

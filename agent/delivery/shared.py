@@ -7,13 +7,12 @@ stay for a while, so that a read under way ends with what it began; then they ar
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from agent.delivery.graveyard import Graveyard
+from agent.delivery.values import Value, Values
 from agent.errors import Code, Refused
-from agent.kernel.calls import KernelError
 from agent.kernel.layout import Limit
 from agent.kernel.store import Maps, StoredVersion
 from agent.model import SecretRef, SecretVersion
@@ -22,16 +21,6 @@ RETAIN_S = 2.0
 """How long a generation outlives its flip: well above the programs' round grace (0.5 s)."""
 MOST_RETAINED = 64
 """Generations kept of one secret, however fast it rotates."""
-
-
-@dataclass(slots=True)
-class Value:
-    """One stored value: its kernel id, its size in bytes, and how many versions name it."""
-
-    value_id: int
-    size: int
-    digest: bytes
-    references: int = 0
 
 
 @dataclass(slots=True)
@@ -65,7 +54,7 @@ class SharedSecrets:
         self._maps = maps
         self._graveyard = graveyard
         self._secrets: dict[SecretRef, Shared] = {}
-        self._values: dict[bytes, Value] = {}
+        self._values = Values(maps)
 
     def get(self, ref: SecretRef) -> Shared | None:
         """The secret, where some volume shows it."""
@@ -115,11 +104,13 @@ class SharedSecrets:
             )
         current = shared.values[shared.generation]
         changed = {
-            key for key, item in shared.items.items() if current[item].digest != self._digest(version.values[key])
+            key
+            for key, item in shared.items.items()
+            if current[item].digest != self._values.digest(version.values[key])
         }
         if not changed:
             return changed
-        following = self._hold_all({shared.items[key]: version.values[key] for key in changed})
+        following = self._values.hold_all({shared.items[key]: version.values[key] for key in changed})
         self._add_generation(shared, shared.generation + 1, {**current, **following})
         self._flip(shared)
         return changed
@@ -130,7 +121,9 @@ class SharedSecrets:
         shared = Shared(version.ref, self._maps.new_id(), self._maps.sets.allocate())
         try:
             shared.items = {key: item for item, key in enumerate(keys)}
-            self._add_generation(shared, 1, self._hold_all({i: version.values[key] for key, i in shared.items.items()}))
+            self._add_generation(
+                shared, 1, self._values.hold_all({i: version.values[key] for key, i in shared.items.items()})
+            )
         except BaseException:
             self._maps.sets.free(shared.slot)
             raise
@@ -148,7 +141,7 @@ class SharedSecrets:
                 f"more than {Limit.SET_ITEMS} of its keys are used on this node",
             )
         first = len(shared.items)
-        added = self._hold_all({first + index: version.values[key] for index, key in enumerate(keys)})
+        added = self._values.hold_all({first + index: version.values[key] for index, key in enumerate(keys)})
         # A task in the middle of an older generation may read the new item too.
         for generation in shared.values:
             self._store(shared, generation, added)
@@ -163,7 +156,7 @@ class SharedSecrets:
             del shared.values[generation]
             for item in values:
                 self._maps.drop_version(shared.set_id, generation, item)
-            self._wipe_unused(values)
+            self._values.wipe_unused(values.values())
             raise
 
     def _store(self, shared: Shared, generation: int, values: Mapping[int, Value]) -> None:
@@ -189,51 +182,6 @@ class SharedSecrets:
             last, after = max(shared.oldest, shared.generation - MOST_RETAINED), 0.0
         self._graveyard.bury(after, lambda: self._raise_oldest(shared, last + 1), lambda: self._retire(shared, last))
 
-    # Values
-
-    def _digest(self, value: bytes) -> bytes:
-        return hmac.digest(self._maps.node_key, value, "sha256")[: Limit.DIGEST_BYTES]
-
-    def _hold_all(self, values: Mapping[int, bytes]) -> dict[int, Value]:
-        """Each value stored once; where one does not fit, none of those stored here is left."""
-        held: dict[int, Value] = {}
-        try:
-            for item, value in values.items():
-                held[item] = self._hold(value)
-        except BaseException:
-            self._wipe_unused(held)
-            raise
-        return held
-
-    def _hold(self, value: bytes) -> Value:
-        digest = self._digest(value)
-        held = self._values.get(digest)
-        if held is None:
-            held = Value(self._write(value), len(value), digest)
-            self._values[digest] = held
-        return held
-
-    def _wipe_unused(self, values: Mapping[int, Value]) -> None:
-        for value in values.values():
-            if value.references == 0:
-                self._wipe(value)
-
-    def _write(self, value: bytes) -> int:
-        try:
-            return self._maps.write_value(value)
-        except KernelError as error:
-            raise Refused(
-                Code.RESOURCE_EXHAUSTED,
-                "node",
-                f"the kernel has no room for a value of {len(value)} bytes ({error})",
-                "move pods that use secrets to another node, or give the agent more memory",
-            ) from error
-
-    def _wipe(self, value: Value) -> None:
-        if self._values.get(value.digest) is value:
-            del self._values[value.digest]
-            self._maps.wipe_value(value.value_id, value.size)
-
     # Retiring, from the graveyard: cut first, free after a grace period
 
     def _raise_oldest(self, shared: Shared, oldest: int) -> None:
@@ -247,9 +195,7 @@ class SharedSecrets:
     def _drop(self, shared: Shared, generation: int) -> None:
         for item, value in shared.values.pop(generation).items():
             self._maps.drop_version(shared.set_id, generation, item)
-            value.references -= 1
-            if value.references == 0:
-                self._wipe(value)
+            self._values.release(value)
 
     def _cut_set(self, shared: Shared) -> None:
         self._maps.sets[shared.slot].id = 0
@@ -286,9 +232,7 @@ class SharedSecrets:
     def _adopt_version(self, shared: Shared | None, version: StoredVersion) -> bool:
         if shared is None or self._maps.sets[shared.slot].current < version.generation:
             return False
-        value = self._values.setdefault(version.digest, Value(version.value_id, version.size, version.digest))
-        value.references += 1
-        shared.values.setdefault(version.generation, {})[version.item] = value
+        shared.values.setdefault(version.generation, {})[version.item] = self._values.adopt(version)
         return True
 
     def _sweep(self, orphans: list[StoredVersion], unowned: list[int]) -> None:
@@ -297,10 +241,7 @@ class SharedSecrets:
             self._maps.drop_version(version.set_id, version.generation, version.item)
         for shared in self._secrets.values():
             self._retire(shared, shared.oldest - 1)
-        kept = {value.value_id for value in self._values.values()}
-        for value_id, count in self._maps.chunk_owners().items():
-            if value_id not in kept:
-                self._maps.wipe_value(value_id, count * Limit.CHUNK_BYTES)
+        self._values.sweep()
         for slot in unowned:
             self._maps.sets.clear(slot)
             self._maps.sets.free(slot)
