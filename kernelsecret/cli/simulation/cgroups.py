@@ -15,14 +15,15 @@ from pathlib import Path
 from agent.kernel.node import parse_hierarchy
 
 END_WITHIN_S = 10.0
+ATTEMPTS = 5
+
+_made_shared: set[Path] = set()
+"""`kubepods` and `kubepods/burstable` where this process made them: whichever of its pods ends last removes them, and a
+kubelet's own stay."""
 
 
-def read_hierarchies(*, every: bool = False) -> list[Path]:
-    """Roots of the hierarchies to use, that in which the agent looks for pods first.
-
-    The unified one is the second where it is another. kubelet uses `every` one of version 1; most of them matter to
-    nobody here, and each costs every start of a container a few milliseconds.
-    """
+def read_hierarchies() -> list[Path]:
+    """Roots of every hierarchy, that in which the agent looks for pods first. Empty without cgroups."""
     mountinfo = Path("/proc/self/mountinfo").read_text()
     found = parse_hierarchy(Path("/proc/self/cgroup").read_text(), mountinfo)
     if found is None:
@@ -31,7 +32,7 @@ def read_hierarchies(*, every: bool = False) -> list[Path]:
     for line in mountinfo.splitlines():
         left, _, right = line.partition(" - ")
         kind, point = right.split()[0], Path(left.split()[4])
-        if (kind == "cgroup2" or (every and kind == "cgroup")) and point not in roots:
+        if kind in ("cgroup", "cgroup2") and point not in roots:
             roots.append(point)
     return roots
 
@@ -42,26 +43,26 @@ class PodCgroups:
 
     directories: list[Path]
     _made: list[Path] = field(default_factory=list)
+    _shared: list[Path] = field(default_factory=list)
 
     @classmethod
     def make(cls, path: str, roots: list[Path]) -> PodCgroups:
         """Make the pod's cgroup below every root. Raises OSError, with nothing left behind."""
-        cgroups = cls([root / path for root in roots])
+        made = cls([root / path for root in roots])
+        *above, name = path.split("/")
         try:
             for root in roots:
-                directory = root
-                for part in path.split("/"):
-                    directory = directory / part
-                    cgroups._make(directory)
+                made._make_below(root, above, name)
         except BaseException:
-            cgroups.remove()
+            made.remove()
             raise
-        return cgroups
+        return made
 
     def make_container(self, container_id: str) -> None:
         """Make a container's cgroup in the pod's. Raises OSError."""
         for directory in self.directories:
-            self._make(directory / container_id)
+            if _make(directory / container_id):
+                self._made.append(directory / container_id)
 
     def attach(self, pid: int, container_id: str = "") -> None:
         """Move a process into the container's cgroup (or the pod's own). Raises OSError."""
@@ -82,39 +83,59 @@ class PodCgroups:
             if time.monotonic() > until:
                 raise TimeoutError("processes of the pod do not end")
         while self._made:
-            self._remove_one(self._made[-1], until)
+            _remove(self._made[-1], until)
             self._made.pop()
+        for directory in reversed(self._shared):
+            if directory in _made_shared:
+                with suppress(OSError):  # another pod is in it
+                    directory.rmdir()
+                    _made_shared.discard(directory)
 
-    def _make(self, directory: Path) -> None:
-        try:
-            directory.mkdir()
-        except FileExistsError:
-            return
-        self._made.append(directory)
-        # Version 1's cpuset takes no task before it is told where tasks may run.
-        for name in ("cpuset.cpus", "cpuset.mems"):
-            with suppress(FileNotFoundError):
-                if not (directory / name).read_text().strip():
-                    (directory / name).write_text((directory.parent / name).read_text())
-
-    def _remove_one(self, directory: Path, until: float) -> None:
-        shared = directory not in self.directories and directory.parent not in self.directories
-        while True:
+    def _make_below(self, root: Path, above: list[str], name: str) -> None:
+        folders = [root.joinpath(*above[: depth + 1]) for depth in range(len(above))]
+        self._shared += folders
+        for attempt in range(ATTEMPTS):
             try:
-                directory.rmdir()
-            except FileNotFoundError:
-                return
-            except OSError as error:
-                if error.errno != errno.EBUSY or shared:  # another pod is in `kubepods`
-                    if shared:
-                        return
+                for folder in folders:
+                    if _make(folder):
+                        _made_shared.add(folder)
+                directory = root.joinpath(*above, name)
+                if _make(directory):
+                    self._made.append(directory)
+            except FileNotFoundError:  # the last pod of another process has just removed what is above
+                if attempt == ATTEMPTS - 1:
                     raise
-                # A task that has ended is counted until it has been switched away from, and version 1 tells nobody.
-                if time.monotonic() > until:
-                    raise TimeoutError(f"{directory} stays busy") from error
-                time.sleep(0.001)
             else:
                 return
+
+
+def _make(directory: Path) -> bool:
+    """Whether it was missing."""
+    try:
+        directory.mkdir()
+    except FileExistsError:
+        return False
+    # Version 1's cpuset takes no task before it is told where tasks may run.
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        with suppress(FileNotFoundError):
+            if not (directory / name).read_text().strip():
+                (directory / name).write_text((directory.parent / name).read_text())
+    return True
+
+
+def _remove(directory: Path, until: float) -> None:
+    while True:
+        try:
+            directory.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            # A task that has ended is counted until it has been switched away from, and version 1 tells nobody.
+            if error.errno != errno.EBUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.001)
+        else:
+            return
 
 
 def _kill(pids: set[int]) -> bool:

@@ -16,12 +16,13 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 from typing import Any
 
 NEWNS, NEWUTS, NEWIPC, NEWPID, NEWNET = 0x20000, 0x4000000, 0x8000000, 0x20000000, 0x40000000
 KINDS = {"mnt": NEWNS, "uts": NEWUTS, "ipc": NEWIPC, "pid": NEWPID, "net": NEWNET}
 CLONE_PARENT = 0x8000
-MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 8, 4096, 16384, 1 << 18
 MNT_DETACH = 2
 AT_FDCWD, AT_RECURSIVE, ATTR_RDONLY = -100, 0x8000, 1
 SYS_CLONE = {"x86_64": 56, "aarch64": 220}
@@ -56,7 +57,12 @@ def _bind(source: str, point: str, *, read_only: bool) -> None:
     if read_only:
         attributes = (ctypes.c_uint64 * 4)(ATTR_RDONLY, 0, 0, 0)
         result = _libc.syscall(
-            ctypes.c_long(SYS_MOUNT_SETATTR), AT_FDCWD, os.fsencode(point), AT_RECURSIVE, attributes, ctypes.c_size_t(32)
+            ctypes.c_long(SYS_MOUNT_SETATTR),
+            AT_FDCWD,
+            os.fsencode(point),
+            AT_RECURSIVE,
+            attributes,
+            ctypes.c_size_t(32),
         )
         _check(result, f"mount_setattr {point}")
 
@@ -73,7 +79,7 @@ def _build_root(root: str, orders: dict[str, Any]) -> None:
             _bind(path, root + path, read_only=True)
     for name in ("proc", "sys", "dev", "tmp", "run", "var"):
         os.makedirs(f"{root}/{name}", exist_ok=True)
-    os.chmod(f"{root}/tmp", 0o1777)
+    os.chmod(f"{root}/tmp", 0o1777)  # noqa: S103 (as everywhere)
     os.symlink("/run", f"{root}/var/run")
     os.symlink("/tmp", f"{root}/var/tmp")
     _build_proc_and_dev(root, own_pids=orders["own_pids"])
@@ -99,10 +105,8 @@ def _build_proc_and_dev(root: str, *, own_pids: bool) -> None:
         _mount("proc", f"{root}/proc", "proc", quiet)
     except PermissionError:  # the host's pids are the container's; or a user namespace whose own /proc is masked
         _bind("/proc", f"{root}/proc", read_only=False)
-    try:
-        _mount("sysfs", f"{root}/sys", "sysfs", quiet | 1)
-    except PermissionError:  # in a user namespace, where nothing here needs it
-        pass
+    with suppress(PermissionError):  # in a user namespace, where nothing here needs it
+        _mount("sysfs", f"{root}/sys", "sysfs", quiet | MS_RDONLY)
     for name in DEVICES:
         if os.path.exists(f"/dev/{name}"):
             os.close(os.open(f"{root}/dev/{name}", os.O_CREAT | os.O_WRONLY, 0o666))
@@ -149,8 +153,8 @@ def _become(orders: dict[str, Any]) -> None:
     os.umask(0o022)
     argv, environment = orders["argv"], orders["environment"]
     if orders["executable"]:
-        os.execve(orders["executable"], argv, environment)
-    os.execvpe(argv[0], argv, environment)
+        os.execve(orders["executable"], argv, environment)  # noqa: S606
+    os.execvpe(argv[0], argv, environment)  # noqa: S606
 
 
 def _enter(pid: int, kinds: list[str]) -> None:
@@ -161,6 +165,7 @@ def _enter(pid: int, kinds: list[str]) -> None:
 
 def main(control: socket.socket) -> None:
     """Obey."""
+    control.set_inheritable(False)  # it closes at the exec, which is how the parent knows of it
     with control.makefile("r") as lines:
         line = lines.readline()
     if not line:

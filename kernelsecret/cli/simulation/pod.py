@@ -1,4 +1,4 @@
-"""A pod and its containers, started the way kubelet and runc do it: cgroup first, then attach, then namespaces, then exec."""
+"""A pod and its containers, started as kubelet and runc do it: cgroup, attach, namespaces, exec, in this order."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -19,8 +20,8 @@ from typing import Any
 from kernelsecret.cli.simulation.cgroups import PodCgroups, read_hierarchies
 from kernelsecret.cli.simulation.process import Process
 
-# What runtimes give a container that asks for nothing: CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP,
-# NET_BIND_SERVICE, NET_RAW, SYS_CHROOT, MKNOD, AUDIT_WRITE, SETFCAP.
+# What runtimes give a container that asks for nothing: CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID,
+# SETPCAP, NET_BIND_SERVICE, NET_RAW, SYS_CHROOT, MKNOD, AUDIT_WRITE, SETFCAP.
 DEFAULT_CAPABILITIES = (0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31)
 SECRETS = "/var/run/secrets"
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt")
@@ -69,7 +70,7 @@ class Container:
 
 
 class Pod:
-    """A pod's cgroups, and its containers. A context manager that removes everything; so does a constructor that fails."""
+    """A pod's cgroups and its containers. As a context manager it removes everything at the end."""
 
     def __init__(
         self,
@@ -80,15 +81,15 @@ class Pod:
         cgroup_path: str | None = None,
         hierarchies: Sequence[Path] | None = None,
     ) -> None:
-        """`cgroup_path` is below each hierarchy's root (default as kubelet's cgroupfs driver makes it). `hierarchies` are
-        roots, the decisive one first; empty for a pod without cgroups."""
+        """`cgroup_path` is below each hierarchy's root (default: as kubelet's cgroupfs driver makes it). `hierarchies`
+        are roots, the decisive one first; empty for a pod without cgroups. Raises OSError."""
         self.uid = uid
         self.namespace = namespace
         self.name = name
         self.containers: list[Container] = []
+        self._processes: list[Process] = []
         roots = read_hierarchies() if hierarchies is None else list(hierarchies)
         self.cgroups = PodCgroups.make(cgroup_path or f"kubepods/burstable/pod{uid}", roots)
-        self._processes: list[Process] = []
         self._root = Path(tempfile.mkdtemp(prefix="kernelsecret-root-"))
 
     def __enter__(self) -> Pod:
@@ -123,9 +124,9 @@ class Pod:
     ) -> Container:
         """Start a container.
 
-        `volumes` are shown read-only at /var/run/secrets/<key>; `binds` map paths in the container to paths of the host,
-        writable. The root is otherwise the host's programs, read-only, with a fresh /tmp. `executable` is what is run
-        where that is not what `argv[0]` says. Raises CannotStart.
+        `volumes` are shown read-only at /var/run/secrets/<key>; `binds` map paths in the container to paths of the
+        host, writable. The root is otherwise the host's programs, read-only, with a fresh /tmp. `executable` is what
+        is run where that is not what `argv[0]` says. Raises CannotStart.
         """
         container_id = secrets.token_hex(32)
         namespaces = ["mnt", "uts", "ipc"] + ([] if host_pids or share_pids_with else ["pid"])
@@ -168,31 +169,36 @@ class Pod:
                 env={},
             )
             theirs.close()
-            assert launcher.stdout and launcher.stderr
+            assert launcher.stdout is not None
+            assert launcher.stderr is not None
+            answer: dict[str, str] = {}
             try:
                 attach(launcher.pid)
                 ours.sendall(json.dumps(orders).encode() + b"\n")
-                answer = _read_all(ours)
+                for line in ours.makefile("r"):
+                    word, _, value = line.rstrip("\n").partition(" ")
+                    answer[word] = value
             except OSError as error:
                 launcher.kill()
                 launcher.wait()
                 raise CannotStart(f"{orders['argv'][0]}: {error}") from error
             launcher.wait()
-            words = dict(line.split(" ", 1) for line in answer.splitlines())
-            process = None
-            if "pid" in words:
-                process = Process(int(words["pid"]), launcher.stdout, launcher.stderr, launcher.stdin)  # type: ignore[arg-type]
-                self._processes.append(process)
-            if process is None or "error" in words:
-                stderr = launcher.stderr.read().decode(errors="replace") if process is None else ""
-                raise CannotStart(f"{orders['argv'][0]}: {words.get('error', stderr.strip() or 'the launcher died')}")
+            if "pid" not in answer:
+                why = answer.get("error") or launcher.stderr.read().decode(errors="replace").strip()
+                raise CannotStart(f"{orders['argv'][0]}: {why or 'the launcher died'}")
+            stdin_ = launcher.stdin if stdin else None
+            process = Process(int(answer["pid"]), launcher.stdout, launcher.stderr, stdin_)
+            self._processes.append(process)
+            if "error" in answer:
+                raise CannotStart(f"{orders['argv'][0]}: {answer['error']}")
             return process
 
     def remove(self) -> None:
         """Kill every process of the pod and remove its cgroups. Idempotent."""
         for process in reversed(self._processes):
-            process.send(9)
-        for process in self._processes:
+            process.send(signal.SIGKILL)
+        # The last first: the end of a pid namespace's first process waits until every other one in it has been reaped.
+        for process in reversed(self._processes):
             process.close()
         self._processes.clear()
         self.cgroups.remove()
@@ -205,10 +211,3 @@ def _binds(volumes: Mapping[str, Path], binds: Mapping[str, Path]) -> list[tuple
     if not any(sys.base_prefix.startswith(f"{path}/") or sys.base_prefix == path for path in SYSTEM):
         found.append((sys.base_prefix, sys.base_prefix, True))
     return found
-
-
-def _read_all(sock: socket.socket) -> str:
-    chunks = []
-    while chunk := sock.recv(4096):
-        chunks.append(chunk)
-    return b"".join(chunks).decode(errors="replace")

@@ -1,4 +1,4 @@
-"""A program that was started in a container: its output, its end. By pidfd, so that a pid that comes again is not hit."""
+"""A program that was started in a container: its output and its end. By pidfd, as pids come again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import IO
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Finished:
 class Process:
     """A child of this process, by its pid on the host."""
 
-    def __init__(self, pid: int, stdout: BinaryIO, stderr: BinaryIO, stdin: BinaryIO | None = None) -> None:
+    def __init__(self, pid: int, stdout: IO[bytes], stderr: IO[bytes], stdin: IO[bytes] | None = None) -> None:
         self.pid = pid
         self.stdout = stdout
         self.stderr = stderr
