@@ -155,14 +155,19 @@ class Rotator:
             self._account(state)
 
     def _account(self, state: VolumeState) -> None:
-        volume_id, size = state.plan.volume_id, self._volumes.size(state)
+        """Count what a volume shows now. Beyond a bound it is served all the same: bounds keep new volumes out, they do
+        not make an application stale."""
+        volume_id, sizes, most = state.plan.volume_id, self._volumes.sizes(state), state.plan.max_file_bytes
+        why = f"spec.limits.maxFileBytes: a file of {max(sizes)} bytes, more than {most}" if max(sizes) > most else ""
         try:
-            self._ledger.resize(volume_id, size)
-            self._conditions.clear(Reason.QUOTA_EXCEEDED, volume_id)
+            self._ledger.resize(volume_id, sum(sizes))
         except Refused as refusal:
-            # It is served all the same: a bound keeps new volumes out, it does not make an application stale.
-            self._ledger.settle(volume_id, size)
-            self._conditions.hold(Reason.QUOTA_EXCEEDED, volume_id, str(refusal))
+            self._ledger.settle(volume_id, sum(sizes))
+            why = str(refusal)
+        if why:
+            self._conditions.hold(Reason.QUOTA_EXCEEDED, volume_id, why)
+        else:
+            self._conditions.clear(Reason.QUOTA_EXCEEDED, volume_id)
 
     def _not_shown(self, ref: SecretRef, error: AgentError | OSError) -> None:
         self._conditions.hold(Reason.ROTATION_FAILED, str(ref), said(error))

@@ -184,7 +184,7 @@ class Agent:
             plan.pod.namespace,
             plan.pod.uid,
             plan.volume_id,
-            volumes.size(state),
+            sum(volumes.sizes(state)),
             len(plan.files),
             plan.namespace_quota,
             plan.pod_quota,

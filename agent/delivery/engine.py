@@ -30,8 +30,8 @@ class Engine(Protocol):
     def rotate(self, version: SecretVersion, volumes: Iterable[VolumeState]) -> set[str]:
         """Show a new version in these volumes; the keys whose value changed. All or nothing for each volume."""
 
-    def size(self, state: VolumeState) -> int:
-        """Bytes of all current values of a volume."""
+    def sizes(self, state: VolumeState) -> list[int]:
+        """Bytes of the current value of each file, in the plan's order."""
 
     def is_whole(self, state: VolumeState, mounted: set[str]) -> bool:
         """Whether a published volume of an earlier agent is still there; `mounted` are the node's mount points."""

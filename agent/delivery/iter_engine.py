@@ -152,9 +152,9 @@ class IterEngine:
             if shared is not None and os.stat(path).st_size != shared.size(file.key):
                 self.touch(state, file.ref, {file.key})
 
-    def size(self, state: VolumeState) -> int:
-        """Bytes of all current values of a volume."""
-        return sum(self._secrets[file.ref].size(file.key) for file in state.plan.files)
+    def sizes(self, state: VolumeState) -> list[int]:
+        """Bytes of the current value of each file, in the plan's order."""
+        return [self._secrets[file.ref].size(file.key) for file in state.plan.files]
 
     def is_whole(self, state: VolumeState, mounted: set[str]) -> bool:
         """Mounts, pins and grant of a published volume are all there."""

@@ -78,10 +78,10 @@ class TmpfsEngine:
                 changed |= keys
         return changed
 
-    def size(self, state: VolumeState) -> int:
-        """Bytes of all current values of a volume."""
+    def sizes(self, state: VolumeState) -> list[int]:
+        """Bytes of the current value of each file, in the plan's order."""
         data = self._root / state.name / layout.DATA
-        return sum(os.stat(data / file.name).st_size for file in state.plan.files)
+        return [os.stat(data / file.name).st_size for file in state.plan.files]
 
     def is_whole(self, state: VolumeState, mounted: set[str]) -> bool:
         """Both mounts are there."""

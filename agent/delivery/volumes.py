@@ -128,9 +128,9 @@ class Volumes:
                 changed |= engine.rotate(version, volumes)
         return changed
 
-    def size(self, state: VolumeState) -> int:
-        """Bytes of all current values of a volume."""
-        return self._engines[state.engine].size(state)
+    def sizes(self, state: VolumeState) -> list[int]:
+        """Bytes of the current value of each file, in the plan's order."""
+        return self._engines[state.engine].sizes(state)
 
     def clear_target(self, target: Path) -> None:
         """Unmount what is ours at a target that belongs to no volume (its state was lost)."""
