@@ -60,6 +60,11 @@ def prepare_folder(run_dir: Path) -> Path:
     return volumes
 
 
+def has_pins(run_dir: Path) -> bool:
+    """Whether an earlier agent left its programs and maps here."""
+    return (run_dir / BPFFS / "maps" / "about").exists()
+
+
 def open_kernel(
     run_dir: Path,
     facts: NodeFacts,

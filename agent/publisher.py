@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from agent.delivery.volumes import Volumes
 from agent.errors import Code, Refused
 from agent.kernel.calls import KernelError
 from agent.kube.cluster import Cluster
-from agent.model import PublishRequest, SecretRef, SecretVersion, VolumePlan
+from agent.model import PodRef, PublishRequest, SecretRef, SecretVersion, VolumePlan
 from agent.observe.conditions import Conditions, Reason
 from agent.observe.metrics import Metrics
 from agent.observe.recorder import Recorder
@@ -70,10 +70,30 @@ class NodePublisher:
         if not self.is_ready:
             raise _not_ready()
         self._metrics.refresh()
+        if not await self._end(volume_id, "requested"):
+            self._volumes.clear_target(target_path)
+
+    async def end_orphans(self, is_on_node: Callable[[str], bool]) -> int:
+        """End volumes whose pod is gone: neither the cluster has it nor, by `is_on_node(uid)`, this node.
+
+        How many there were. Where the cluster cannot be asked, nothing is ended.
+        """
+        ended = 0
+        for state in self._volumes.all():
+            if not is_on_node(state.plan.pod.uid) and await self._is_gone(state.plan.pod):
+                ended += await self._end(state.plan.volume_id, "orphan")
+        return ended
+
+    async def _is_gone(self, pod: PodRef) -> bool:
+        try:
+            return (await self._cluster.pod(pod.namespace, pod.name)).uid != pod.uid
+        except Refused as refusal:
+            return refusal.code is Code.NOT_FOUND
+
+    async def _end(self, volume_id: str, reason: str) -> bool:
         state = await self._volumes.unpublish(volume_id)
         if state is None:
-            self._volumes.clear_target(target_path)
-            return
+            return False
         self._ledger.release(volume_id)
         self._conditions.clear(Reason.QUOTA_EXCEEDED, volume_id)
         self._rotator.forget_unused()
@@ -88,9 +108,10 @@ class NodePublisher:
                 namespace=pod.namespace,
                 pod=pod.name,
                 pod_uid=pod.uid,
-                reason="requested",
+                reason=reason,
             )
         )
+        return True
 
     async def _publish(self, request: PublishRequest) -> None:
         pod, interceptor, registration = await asyncio.gather(

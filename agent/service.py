@@ -19,6 +19,7 @@ from agent.csi.identity import IdentityService, RegistrationService
 from agent.csi.paths import KubeletTargets
 from agent.csi.server import CsiServer, CsiSettings
 from agent.delivery import adoption, mounts
+from agent.delivery.cgroups import find_pod
 from agent.delivery.notify import Notifier
 from agent.delivery.quota import Ledger
 from agent.delivery.state import StateFiles, VolumeState
@@ -27,13 +28,13 @@ from agent.delivery.volumes import Volumes
 from agent.errors import AgentError, Code, Refused, said
 from agent.hardening import Hardening, harden
 from agent.kernel import calls
-from agent.kernel.node import read_facts
+from agent.kernel.node import NodeFacts, read_facts
 from agent.kernel.programs import Tuning
 from agent.kernel.ring import EventRing
 from agent.kernel_events import KernelEvents
 from agent.kube.files import FileCluster
 from agent.model import EngineName, Source
-from agent.node_kernel import NodeKernel, open_kernel, prepare_folder, remove
+from agent.node_kernel import NodeKernel, has_pins, open_kernel, prepare_folder, remove
 from agent.observe.admin import AdminServer
 from agent.observe.audit import AuditLog
 from agent.observe.conditions import Conditions, Reason
@@ -91,12 +92,14 @@ class Agent:
         self._closing.callback(os.close, lock_node(settings.run_dir))
         tmpfs = TmpfsEngine(folder)
         states = StateFiles(settings.state_dir)
-        kernel = await self._open_kernel()
+        facts = read_facts()
+        kernel = await self._open_kernel(facts)
+        assert self.report is not None
         engines = {EngineName.TMPFS: tmpfs} | ({EngineName.ITER: kernel.engine} if kernel else {})
-        volumes = Volumes(engines, EngineName.ITER if kernel else EngineName.TMPFS, states)
+        volumes = Volumes(engines, self.report.engine, states)
         self.volumes, self.kernel = volumes, kernel
         sources: Mapping[str, Source] = {"file": FileSource(settings.file_source_dir)}
-        cgroup_root = kernel.facts.cgroup.root if kernel and kernel.facts.cgroup else None
+        cgroup_root = facts.cgroup.root if facts.cgroup else None
         notifier = Notifier(kernel.pods if kernel else None, cgroup_root)
         rotator = Rotator(volumes, sources, notifier, self.ledger, self.metrics, self.conditions, self.recorder)
         publisher = NodePublisher(
@@ -116,6 +119,7 @@ class Agent:
         if kernel:
             await self._listen_to_kernel(kernel, volumes)
         await self._adopt(volumes, states, tmpfs, kernel, rotator)
+        await publisher.end_orphans(lambda uid: cgroup_root is not None and find_pod(cgroup_root, uid) is not None)
         publisher.is_ready = True
         log.info(Event.AGENT_READY, engine=volumes.engine.name.value, volumes=len(volumes))
 
@@ -125,33 +129,32 @@ class Agent:
 
     # Steps of `start`
 
-    async def _open_kernel(self) -> NodeKernel | None:
-        settings, facts = self.settings, read_facts()
-        if settings.engine == EngineName.TMPFS.value:
-            self.report = report(facts, "KERNELSECRET_ENGINE asks for tmpfs")
-            return None
-        reason = ""
+    async def _open_kernel(self, facts: NodeFacts) -> NodeKernel | None:
+        """The kernel side wherever there is one: new volumes need the probe's word, live ones are adopted without."""
+        settings = self.settings
+        is_asked = settings.engine != EngineName.TMPFS.value
+        reason = "" if is_asked else "KERNELSECRET_ENGINE asks for tmpfs"
         kernel = None
-        try:
-            kernel = open_kernel(
-                settings.run_dir, facts, self._freeing_failed, Tuning(events_per_second=settings.events_per_second)
-            )
-            await probe(kernel, settings.run_dir)
-        except Refused:
-            raise  # another layout: going on by tmpfs would leave the node's volumes to nobody
-        except (AgentError, OSError) as error:
-            reason = said(error)
+        if is_asked or has_pins(settings.run_dir):
+            try:
+                tuning = Tuning(events_per_second=settings.events_per_second)
+                kernel = open_kernel(settings.run_dir, facts, self._freeing_failed, tuning)
+                self._closing.callback(kernel.close)
+                worker = asyncio.create_task(kernel.grave.run())
+                self._closing.callback(worker.cancel)
+                if is_asked:
+                    await probe(kernel, settings.run_dir)
+            except Refused:
+                raise  # another layout: going on by tmpfs would leave the node's volumes to nobody
+            except (AgentError, OSError) as error:
+                reason = reason or said(error)
         self.report = report(facts, reason)
         log.info(Event.PROBED, engine=self.report.engine.value, reason=reason or None, kernel=facts.kernel)
-        if kernel is not None and not reason:
-            self._closing.callback(kernel.close)
-            worker = asyncio.create_task(kernel.grave.run())
-            self._closing.callback(worker.cancel)
-            return kernel
-        if settings.engine == EngineName.ITER.value:
+        if reason and settings.engine == EngineName.ITER.value:
             raise Refused(Code.FAILED_PRECONDITION, "KERNELSECRET_ENGINE", f"iter does not work here: {reason}")
-        self.conditions.hold(Reason.NO_BPF, why=reason)
-        return None
+        if reason and is_asked:
+            self.conditions.hold(Reason.NO_BPF, why=reason)
+        return kernel
 
     def _freeing_failed(self, error: BaseException) -> None:
         self.conditions.hold(Reason.KERNEL_LIMIT, "freeing", said(error))

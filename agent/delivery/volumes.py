@@ -115,6 +115,8 @@ class Volumes:
         engine = self._engines.get(state.engine)
         if engine is not None:
             await engine.end(state)
+        else:
+            self.clear_target(state.plan.target_path)
         with suppress(OSError):
             state.plan.target_path.rmdir()
         self._states.remove(state.name)
