@@ -25,7 +25,7 @@ MOST_RETAINED = 64
 
 @dataclass(slots=True)
 class Shared:
-    """A secret as a set: `items` maps its keys to item numbers, `holders` are the volumes that show it."""
+    """A secret as a set: `items` maps its keys to item numbers, `holders` volumes to the keys that they show."""
 
     ref: SecretRef
     set_id: int
@@ -35,7 +35,7 @@ class Shared:
     oldest: int = 1
     values: dict[int, dict[int, Value]] = field(default_factory=dict)
     """generation -> item -> value, for every generation that is retained."""
-    holders: set[str] = field(default_factory=set)
+    holders: dict[str, set[str]] = field(default_factory=dict)
 
     def size(self, key: str) -> int:
         """Bytes of a key's current value."""
@@ -79,18 +79,22 @@ class SharedSecrets:
             shared = self._create(version, wanted)
         elif new := [key for key in wanted if key not in shared.items]:
             self._extend(shared, version, new)
-        shared.holders.add(holder)
+        shared.holders[holder] = set(wanted)
         return shared
 
     def release(self, holder: str, ref: SecretRef) -> None:
-        """The volume no longer shows the secret; the last one's end wipes it. Idempotent."""
+        """The volume no longer shows the secret: keys that it was the last to show are wiped, and so is a secret that
+        nobody shows. Call it after a fence that followed the end of the volume's grant. Idempotent."""
         shared = self._secrets.get(ref)
-        if shared is None or holder not in shared.holders:
+        if shared is None or shared.holders.pop(holder, None) is None:
             return
-        shared.holders.discard(holder)
         if not shared.holders:
             del self._secrets[ref]
             self._graveyard.bury(0, lambda: self._cut_set(shared), lambda: self._free_set(shared))
+            return
+        # A source may drop a key that nobody shows any more, and its number may be another's.
+        shown = set().union(*shared.holders.values())
+        self._drop_items(shared, [shared.items.pop(key) for key in shared.items.keys() - shown])
 
     def rotate(self, version: SecretVersion) -> set[str]:
         """Make a new version current; the keys whose value changed. One flip, and nothing where nothing changed."""
@@ -134,18 +138,32 @@ class SharedSecrets:
         return shared
 
     def _extend(self, shared: Shared, version: SecretVersion, keys: list[str]) -> None:
-        if len(shared.items) + len(keys) > Limit.SET_ITEMS:
+        used = set(shared.items.values())
+        numbers = dict(zip(keys, (item for item in range(Limit.SET_ITEMS) if item not in used), strict=False))
+        if len(numbers) < len(keys):
             raise Refused(
                 Code.RESOURCE_EXHAUSTED,
                 str(shared.ref),
                 f"more than {Limit.SET_ITEMS} of its keys are used on this node",
             )
-        first = len(shared.items)
-        added = self._values.hold_all({first + index: version.values[key] for index, key in enumerate(keys)})
-        # A task in the middle of an older generation may read the new item too.
-        for generation in shared.values:
-            self._store(shared, generation, added)
-        shared.items |= {key: first + index for index, key in enumerate(keys)}
+        added = self._values.hold_all({item: version.values[key] for key, item in numbers.items()})
+        try:
+            # A task in the middle of an older generation may read the new item too.
+            for generation in shared.values:
+                self._store(shared, generation, added)
+        except BaseException:
+            self._drop_items(shared, added)
+            self._values.wipe_unused(added.values())
+            raise
+        shared.items |= numbers
+
+    def _drop_items(self, shared: Shared, items: Iterable[int]) -> None:
+        """Forget items in every generation: no file that a program can reach shows them."""
+        for item in items:
+            for generation, values in shared.values.items():
+                self._maps.drop_version(shared.set_id, generation, item)
+                if (value := values.pop(item, None)) is not None:
+                    self._values.release(value)
 
     def _add_generation(self, shared: Shared, generation: int, values: dict[int, Value]) -> None:
         shared.values[generation] = {}
@@ -216,7 +234,7 @@ class SharedSecrets:
             for ref, set_id, slot, items in sets:
                 shared = by_set.setdefault(set_id, Shared(ref, set_id, slot))
                 shared.items |= items
-                shared.holders.add(holder)
+                shared.holders[holder] = set(items)
         orphans = [v for v in self._maps.versions() if not self._adopt_version(by_set.get(v.set_id), v)]
         for shared in by_set.values():
             entry = self._maps.sets[shared.slot]
@@ -231,6 +249,8 @@ class SharedSecrets:
 
     def _adopt_version(self, shared: Shared | None, version: StoredVersion) -> bool:
         if shared is None or self._maps.sets[shared.slot].current < version.generation:
+            return False
+        if version.item not in shared.items.values():
             return False
         shared.values.setdefault(version.generation, {})[version.item] = self._values.adopt(version)
         return True
