@@ -193,14 +193,18 @@ class Pod:
                 raise CannotStart(f"{orders['argv'][0]}: {answer['error']}")
             return process
 
-    def remove(self) -> None:
-        """Kill every process of the pod and remove its cgroups. Idempotent."""
+    def kill(self) -> None:
+        """Kill every process that was started here. Idempotent."""
         for process in reversed(self._processes):
             process.send(signal.SIGKILL)
         # The last first: the end of a pid namespace's first process waits until every other one in it has been reaped.
         for process in reversed(self._processes):
             process.close()
         self._processes.clear()
+
+    def remove(self) -> None:
+        """Kill every process of the pod, also those that moved in, and remove its cgroups. Idempotent."""
+        self.kill()
         self.cgroups.remove()
         shutil.rmtree(self._root, ignore_errors=True)
 

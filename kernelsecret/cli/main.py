@@ -1,0 +1,145 @@
+"""`kernelsecret-ctl`: the door to everything. Commands import what they need when they run, so that help is instant."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agent.errors import AgentError
+from kernelsecret.cli import agent_command
+from kernelsecret.cli.failures import CommandError, Exit, from_os, leave, need_root, say
+
+app = typer.Typer(
+    name="kernelsecret-ctl",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # they show local variables, and those can be secrets
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+    help="Rotated secrets in running pods within milliseconds, served as files from the kernel.\n\n"
+    "Exit status: 0 all went well, 1 something went wrong or was refused, 2 the command line or a setting is wrong.",
+)
+
+
+class Output(StrEnum):
+    """For people, or for programs."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+class EngineChoice(StrEnum):
+    """Which engine is shown."""
+
+    AUTO = "auto"
+    ITER = "iter"
+    TMPFS = "tmpfs"
+
+
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="For people, or for programs.")]
+SocketOption = Annotated[
+    Path | None,
+    typer.Option("--admin-socket", help="Of the agent to ask.", envvar="KERNELSECRET_ADMIN_SOCKET", show_envvar=True),
+]
+
+app.command(name="agent", short_help="Run the node agent.", help=agent_command.HELP, epilog=agent_command.EPILOG)(
+    agent_command.with_flags()
+)
+
+
+@app.command(
+    short_help="Find out what this node can do.",
+    epilog="Examples:\n\n  kernelsecret-ctl probe\n\n  kernelsecret-ctl probe --require iter || echo 'no BPF here'\n\n"
+    "  kernelsecret-ctl probe -o json | jq -r .engine",
+)
+def probe(
+    output: OutputOption = Output.TABLE,
+    require: Annotated[EngineChoice, typer.Option(help="Exit with 1 unless this engine works.")] = EngineChoice.AUTO,
+    admin_socket: SocketOption = None,
+) -> None:
+    """Find out what this node can do, by doing it.
+
+    Serves a canary from the kernel, reads it, is refused where it must be, and hears of both; then everything is
+    removed. Where an agent runs, its own findings are shown.
+    """
+    from kernelsecret.cli import probe_command
+
+    need_root("probe")
+    leave(probe_command.run(admin_socket, require=require.value, as_json=output is Output.JSON))
+
+
+@app.command(
+    short_help="Show the agent of this node and its volumes.",
+    epilog="Examples:\n\n  kernelsecret-ctl status\n\n  kernelsecret-ctl status -o json | jq '.volumes | length'",
+)
+def status(output: OutputOption = Output.TABLE, admin_socket: SocketOption = None) -> None:
+    """Ask the agent of this node: engine, what is wrong, every volume with its reads and refusals."""
+    from kernelsecret.cli import status_command
+
+    leave(status_command.run(admin_socket, as_json=output is Output.JSON))
+
+
+@app.command(
+    short_help="Watch reads, refusals and rotations live.",
+    epilog="Examples:\n\n  kernelsecret-ctl trace\n\n  kernelsecret-ctl trace --replay 50 --no-follow\n\n"
+    "  kernelsecret-ctl trace -o json | jq -c 'select(.kind == \"refused\")'",
+)
+def trace(
+    output: OutputOption = Output.TABLE,
+    replay: Annotated[int, typer.Option(min=0, max=100_000, help="Show so many earlier events first.")] = 0,
+    follow: Annotated[bool, typer.Option(help="Wait for more, also across restarts of the agent.")] = True,
+    admin_socket: SocketOption = None,
+) -> None:
+    """Watch live: every refusal, first reads of a version, rotations, volumes that come and go. Ctrl-C ends it.
+
+    With --output json each line is one object. No line ever has a secret's value in it.
+    """
+    from kernelsecret.cli import trace_command
+
+    leave(trace_command.run(admin_socket, replay=replay, follow=follow, as_json=output is Output.JSON))
+
+
+@app.command(
+    short_help="Show the whole product here, in seconds.",
+    epilog="Examples:\n\n  sudo kernelsecret-ctl demo\n\n  sudo kernelsecret-ctl demo -o json | jq .p50_ms",
+)
+def demo(
+    output: OutputOption = Output.TABLE,
+    engine: Annotated[
+        EngineChoice, typer.Option(help="`auto` falls back to tmpfs where there is no root or BPF; `iter` does not.")
+    ] = EngineChoice.AUTO,
+) -> None:
+    """Show the whole product on this machine in a few seconds, and clean up afterwards.
+
+    Starts an agent of its own, makes a pod of real namespaces and cgroups, rotates its secret ten times under two
+    running programs, tries to steal it in four ways, kills the agent and brings it back. Nothing else on this machine
+    is touched.
+    """
+    from kernelsecret.cli.demo import command
+
+    leave(command.run(engine.value, as_json=output is Output.JSON))
+
+
+def main() -> None:
+    """The entry point."""
+    try:
+        app(standalone_mode=True)
+    except CommandError as error:
+        say(str(error))
+        sys.exit(error.status)
+    except AgentError as error:
+        say(str(error))
+        sys.exit(Exit.WRONG)
+    except BrokenPipeError:
+        leave(Exit.WRONG)  # whoever read the output has left
+    except OSError as error:
+        say(str(from_os(error)))
+        sys.exit(Exit.WRONG)
+
+
+if __name__ == "__main__":
+    main()
