@@ -7,6 +7,7 @@ program or end the volume whatever has become of the mounts.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -134,14 +135,18 @@ class IterEngine:
         self._steps_made[state.name] = needed
 
     def touch(self, state: VolumeState, ref: SecretRef, keys: set[str]) -> None:
-        """Set the true sizes of the files that show these keys: watchers get IN_MODIFY, the folder's a new `..data`."""
+        """Set true sizes and times of the files that show these keys; watchers get IN_MODIFY, the folder's `..data`."""
         root = self._root / state.name
         shared = self._secrets.get(ref)
         if shared is None:
             return
+        now = time.time_ns()
         for number, file in enumerate(state.plan.files):
             if file.ref == ref and file.key in keys:
-                os.truncate(root / layout.STORE / str(number), shared.size(file.key))
+                path = root / layout.STORE / str(number)
+                # truncate() alone leaves the time as it was; it comes last, because it is what wakes watchers.
+                os.utime(path, ns=(now, now))
+                os.truncate(path, shared.size(file.key))
         layout.point_data(root, ".")
 
     def touch_stale(self, state: VolumeState) -> None:
