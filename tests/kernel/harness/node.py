@@ -25,7 +25,6 @@ from tests.kernel.harness.waiting import wait_until
 T = TypeVar("T")
 ANYONE = AccessRule(From.ANY)
 LONG_GRACE = Tuning(grace_ns=600 * 10**9)
-NO_GRACE = Tuning(grace_ns=0)
 
 
 def ref(name: str) -> SecretRef:
