@@ -1,0 +1,89 @@
+"""What each figure is: its unit, its goal, and what it says. A new figure is one more line here and a family that
+measures it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+LESS = "<"
+AT_MOST = "<="
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """A figure as it is promised. Without a `limit` it only informs."""
+
+    name: str
+    unit: str
+    title: str
+    limit: float | None = None
+    relation: str = LESS
+
+    @property
+    def goal(self) -> str:
+        """As it stands in the results, for example `< 5 us`; empty where nothing is promised."""
+        return "" if self.limit is None else f"{self.relation} {self.limit:g} {self.unit}".strip()
+
+    def is_met_by(self, value: float) -> bool:
+        """Whether a value keeps the promise. What is not a number keeps none."""
+        if self.limit is None:
+            return True
+        return value < self.limit if self.relation == LESS else value <= self.limit
+
+
+class Figure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A figure as it was measured. `how` says by what, in a sentence or two; `goal` is empty where none is set."""
+
+    name: str
+    value: float
+    unit: str
+    goal: str
+    how: str
+
+
+SPECS = (
+    Spec("read_32b_over_tmpfs_us", "us", "open+read+close of 32 B, over tmpfs", 5),
+    Spec("read_4k_over_tmpfs_us", "us", "open+read+close of 4 KB, over tmpfs", 5),
+    Spec("read_32b_to_eof_over_tmpfs_us", "us", "32 B read until nothing comes, over tmpfs"),
+    Spec("read_4k_to_eof_over_tmpfs_us", "us", "4 KB read until nothing comes, over tmpfs"),
+    Spec("rotation_1_p50_ms", "ms", "source's change to first new byte, 1 volume, median", 20),
+    Spec("rotation_1_p99_ms", "ms", "source's change to first new byte, 1 volume, p99", 100),
+    Spec("rotation_250_p50_ms", "ms", "source's change to first new byte, 250 volumes, median", 20),
+    Spec("rotation_250_p99_ms", "ms", "source's change to first new byte, 250 volumes, p99", 100),
+    Spec("flips_shared_by_1000", "", "flips for one change of a value that 1,000 volumes share", 1, AT_MOST),
+    Spec("last_of_1000_visible_ms", "ms", "until the last of 1,000 volumes shows content, size, notification", 100),
+    Spec("kernel_kb_per_pod", "KB", "kernel memory of a pod with four files of 1 KB", 64),
+    Spec("kernel_fixed_mb", "MB", "kernel memory of a node that serves no volume yet"),
+    Spec("agent_rss_mb_250_pods", "MB", "the agent's RSS with 250 pods of four files", 100),
+    Spec("publish_p50_ms", "ms", "publish of a volume of four files, median", 10),
+    Spec("publish_p99_ms", "ms", "publish of a volume of four files, p99"),
+    Spec("adopt_1000_s", "s", "1,000 volumes taken over by a restarted agent", 2),
+    Spec("restart_1000_s", "s", "the same from the start of the process"),
+    Spec("torn_reads_of_100000", "", "torn, failed or empty reads in 100,000 during 1,000 rotations", 0, AT_MOST),
+    Spec("unmanaged_fork_percent", "%", "fork of a process that is in no pod of ours: cost added", 1),
+    Spec("unmanaged_read_percent", "%", "open+read+close of such a process: cost added", 1),
+    Spec("unmanaged_exec_percent", "%", "exec of such a process: cost added"),
+    Spec("unmanaged_thread_percent", "%", "thread of such a process: cost added"),
+)
+BY_NAME = {spec.name: spec for spec in SPECS}
+
+
+def measured(name: str, value: float, how: str, digits: int = 3) -> Figure:
+    """A figure of a known name. Raises KeyError for a name that `SPECS` lacks."""
+    spec = BY_NAME[name]
+    return Figure(name, round(float(value), digits), spec.unit, spec.goal, how)
+
+
+def missed(figures: Sequence[Figure]) -> list[Figure]:
+    """Those that are not within their goal."""
+    return [figure for figure in figures if not BY_NAME[figure.name].is_met_by(figure.value)]
+
+
+def in_order(figures: Sequence[Figure]) -> list[Figure]:
+    """As `SPECS` has them, whichever family measured first."""
+    places = {spec.name: place for place, spec in enumerate(SPECS)}
+    return sorted(figures, key=lambda figure: places[figure.name])
