@@ -87,10 +87,12 @@ def open_node(tmp_path: Path, guard: Guard, facts: NodeFacts) -> Iterator[Open]:
     """Opens nodes with settings of the test's own."""
     opened: list[Node] = []
 
-    def open_one(tuning: Tuning = LONG_GRACE, hierarchy: CgroupHierarchy | None = None) -> Node:
+    def open_one(
+        tuning: Tuning = LONG_GRACE, hierarchy: CgroupHierarchy | None = facts.cgroup, without_cgroups: bool = False
+    ) -> Node:
         folder = tmp_path / f"node{len(opened)}"
         folder.mkdir()
-        opened.append(Node(folder, replace(facts, cgroup=hierarchy) if hierarchy else facts, tuning))
+        opened.append(Node(folder, replace(facts, cgroup=None if without_cgroups else hierarchy), tuning))
         return opened[-1]
 
     yield open_one

@@ -141,6 +141,10 @@ def run(argv: list[str]) -> dict[str, Any]:
     return {"code": done.returncode, "out": done.stdout.hex(), "err": done.stderr.decode(errors="replace")}
 
 
+def environment(name: str) -> str:
+    return os.environ.get(name, "")
+
+
 def listen(address: str) -> int:
     door = socket.socket(socket.AF_UNIX)
     door.bind("\0" + address)

@@ -19,7 +19,7 @@ from agent.model import AccessRule, FilePlan, From, PodRef, SecretRef, SecretVer
 from agent.node_kernel import NodeKernel, open_kernel, remove
 from tests.kernel.harness import eyes
 from tests.kernel.harness.family import Actor, Family
-from tests.kernel.harness.pods import SECRETS, Pod, host_actor
+from tests.kernel.harness.pods import SECRETS, PlainPod, Pod, host_actor
 from tests.kernel.harness.waiting import wait_until
 
 T = TypeVar("T")
@@ -87,6 +87,8 @@ class Node:
     def __init__(self, folder: Path, facts: NodeFacts, tuning: Tuning = LONG_GRACE, object_path: Path = OBJECT) -> None:
         self.folder, self.facts = folder, facts
         self.run_dir = folder / "run"
+        self.targets = folder / "targets"
+        self.targets.mkdir()
         self.family = Family()
         self._runner = asyncio.Runner()
         self._numbers = itertools.count(1)
@@ -97,6 +99,7 @@ class Node:
         self.made: set[tuple[str, int]] = set()
         self.kernel = self.run(self._open(tuning, object_path))
         self._told: list[Told] = []
+        self._handled = 0
         self._ring = EventRing(self.kernel.maps.events_fd, self._tell)
 
     async def _open(self, tuning: Tuning, object_path: Path) -> NodeKernel:
@@ -117,6 +120,14 @@ class Node:
         self._pods.append(pod)
         return pod
 
+    def plain_pod(self) -> PlainPod:
+        """A pod that has no cgroup."""
+        return PlainPod(self.family)
+
+    def move(self, actor: Actor, cgroup: Path) -> None:
+        """Move a process from where it is to another cgroup."""
+        (cgroup / "cgroup.procs").write_text(str(actor.pid))
+
     def process(self, cgroup: Path | None = None) -> Actor:
         """A process of the node that belongs to no pod."""
         return host_actor(self.family, cgroup=cgroup)
@@ -125,7 +136,7 @@ class Node:
 
     def publish(
         self,
-        pod: Pod,
+        pod: Pod | PlainPod,
         secrets: Mapping[str, Mapping[str, bytes]],
         rule: AccessRule = ANYONE,
         *,
@@ -135,7 +146,7 @@ class Node:
     ) -> Volume:
         """A volume for a pod that shows every key of these secrets, under the key's name."""
         number = next(self._numbers)
-        target = self.folder / f"target{number}"
+        target = self.targets / f"target{number}"
         target.mkdir()
         versions = {}
         for name, values in secrets.items():
@@ -209,6 +220,14 @@ class Node:
         """The first event of a type."""
         wait_until(lambda: self.events(kind), f"an event {kind.name}")
         return self.events(kind)[0]
+
+    def handle_starts(self, count: int = 1) -> None:
+        """What the agent does when it hears that containers started: find their binaries and let them go on."""
+        wait_until(lambda: len(self.events(EventType.STARTED)) >= self._handled + count, "containers that start")
+        states = [volume.state for volume in self.volumes]
+        for told in self.events(EventType.STARTED)[self._handled :]:
+            self.kernel.binaries.started(told.pod_id, told.tgid, states)
+            self._handled += 1
 
     def chunks(self) -> int:
         """Chunks of values in the kernel."""

@@ -31,6 +31,26 @@ def system_mounts() -> list[tuple[str, str, bool]]:
 
 
 @dataclass
+class PlainPod:
+    """A pod on a node without cgroups for pods: namespaces are all it has."""
+
+    family: Family
+    uid: str = field(default_factory=lambda: str(uuid.uuid4()))
+    volumes: list[tuple[Path, str]] = field(default_factory=list)
+
+    def container(self) -> Actor:
+        """Its first program, in namespaces of its own; what is mounted on the node later comes through."""
+        return self._launch(plain=True, new_pid_ns=True, argv=self.family.argv("app"))
+
+    def exec(self, into: Actor) -> Actor:
+        """An actor in the pod's namespaces, entered from outside."""
+        return self._launch(enter=into.pid, argv=self.family.argv("shell"))
+
+    def _launch(self, **config: Any) -> Actor:
+        return self.family.launch([PYTHON, "-I", "-S", str(RUNTIME), json.dumps({"capabilities": "all", **config})])
+
+
+@dataclass
 class Pod:
     """One pod. `root` is the hierarchy's, `folder` a place for its containers' roots."""
 

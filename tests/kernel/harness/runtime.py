@@ -15,7 +15,7 @@ from typing import Any
 
 NEWNS, NEWPID = 0x20000, 0x20000000
 BIND, REC, PRIVATE, RDONLY, REMOUNT = 4096, 16384, 1 << 18, 1, 32
-DETACH = 2
+SLAVE, DETACH = 1 << 19, 2
 NAMESPACES = (("pid", NEWPID), ("mnt", NEWNS))
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP = 1, 24
 SYS_PIVOT_ROOT, SYS_CAPSET = {"x86_64": (155, 126), "aarch64": (41, 91)}[os.uname().machine]
@@ -118,7 +118,10 @@ def main(config: dict[str, Any]) -> int:
     child = os.fork()
     if child == 0:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if not config.get("enter"):
+        if config.get("plain"):
+            mount(None, "/", None, SLAVE | REC)
+            mount("proc", "/proc", "proc", 0)
+        elif not config.get("enter"):
             make_root(config)
         become(config)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
