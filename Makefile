@@ -39,7 +39,7 @@ test-fast: build ## Unit and contract tests: no root needed
 test-kernel: build ## Tests on the running kernel (need root and BPF; elsewhere skipped, with the reason)
 	@if [ "$$(id -u)" = 0 ] || [ "$${CI:-}" = true ]; then scripts/apt.sh test; fi
 	@$(call say,kernel tests)
-	@$(PY) -m pytest tests/kernel $(ARGS)
+	@$(PY) -m pytest tests/kernel tests/agent $(ARGS)
 
 lint: build ## ruff, mypy, import directions
 	@$(call say,ruff)

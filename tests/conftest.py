@@ -10,7 +10,8 @@ from hypothesis import settings
 
 from tests.needs import kernel_lacks, need
 
-TIERS = ("unit", "contract", "kernel")
+TIERS = ("unit", "contract", "kernel", "agent")
+ON_THE_KERNEL = ("kernel", "agent")
 HERE = Path(__file__).parent
 
 # CI repeats the same examples, so that a red run can be run again; a developer's machine looks for new ones.
@@ -28,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Says in plain words that a green run left the kernel out."""
-    skipped = [report for report in terminalreporter.stats.get("skipped", []) if "kernel" in report.keywords]
+    skipped = [r for r in terminalreporter.stats.get("skipped", []) if set(ON_THE_KERNEL) & set(r.keywords)]
     if skipped and (lack := kernel_lacks()):
         terminalreporter.section("the kernel tier did not run", yellow=True)
         terminalreporter.line(f"{len(skipped)} tests of the kernel need {lack}. As root, with BPF: make test-kernel")
@@ -36,6 +37,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Before any fixture of a kernel test, which may already touch the kernel."""
-    if item.get_closest_marker("kernel"):
+    if any(item.get_closest_marker(tier) for tier in ON_THE_KERNEL):
         lack = kernel_lacks()
         need(lack is None, f"{lack} for tests of the kernel")
