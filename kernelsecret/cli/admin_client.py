@@ -43,7 +43,8 @@ class AdminClient:
     def _get(self, target: str, timeout_s: float) -> http.client.HTTPResponse:
         connection = _Connection(self._path, timeout_s)
         try:
-            connection.request("GET", target)
+            # One request a connection, so that the response alone owns the socket and closes it.
+            connection.request("GET", target, headers={"Connection": "close"})
             response = connection.getresponse()
         except PermissionError:
             raise CommandError(f"{self._path} is root's alone: run this with sudo") from None
@@ -54,8 +55,11 @@ class AdminClient:
             ) from None
         except OSError as error:
             raise NoAgent(f"no agent answers at {self._path}: {error.strerror or error}") from None
+        finally:
+            connection.close()
         if response.status != 200:
-            raise CommandError(_refusal(response))
+            with closing(response):
+                raise CommandError(_refusal(response))
         return response
 
 

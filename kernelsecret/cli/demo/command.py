@@ -16,7 +16,7 @@ from kernelsecret.cli.demo.screen import Screen
 from kernelsecret.cli.demo.userns import become_root
 from kernelsecret.cli.failures import CommandError, Exit, say
 
-NO_ROOT = "there is no root here, and BPF needs it (run it with sudo); in a user namespace, so that it can mount"
+NO_ROOT = "Without root there is no BPF: this shows the engine tmpfs instead, in a user namespace."
 
 
 def run(engine: str, *, as_json: bool) -> int:
@@ -51,7 +51,7 @@ def _finish(figures: Figures, *, as_json: bool) -> int:
             say(f"demo: {problem}")
     if figures.engine == "tmpfs" and as_json:
         why = f" ({figures.reason})" if figures.reason else ""
-        say(f"demo: shown by the engine tmpfs{why}: that readers are refused was not shown")
+        say(f"demo: shown by the engine tmpfs{why}; that readers are refused was not tried")
     return Exit.WRONG if wrong else Exit.OK
 
 

@@ -8,6 +8,8 @@ from statistics import median
 from typing import Any
 
 ROTATIONS = 10
+LEFT = "left behind: "
+"""How the problem begins that something could not be removed."""
 THEFTS = {
     "other_pod": "another pod, with this volume mounted into it",
     "entered_shell": "a shell entered from outside (kubectl exec)",

@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from kernelsecret.cli.demo.figures import ROTATIONS, Figures
+from kernelsecret.cli.demo.figures import LEFT, ROTATIONS, Figures
 
 BAR_MS_A_BLOCK = 0.5
 BAR_BLOCKS = 30
 ENGINES = {
-    "iter": "the secret's bytes exist only in kernel memory (BPF maps); a kernel program judges every reader",
-    "tmpfs": "the secret is a file in memory, replaced at each rotation; nobody judges who reads",
+    "iter": "its bytes are in the kernel only (BPF maps), and every reader is judged there",
+    "tmpfs": "it is a file in memory, replaced at each rotation; readers are not judged",
 }
 
 
@@ -33,7 +33,7 @@ class Screen:
 
     def without_root(self, why: str) -> None:
         """What cannot be shown, before anything else is."""
-        self._say(f"[yellow]Engine tmpfs instead of the kernel's: {escape(why)}.[/]")
+        self._say(f"[yellow]{escape(why)}[/]")
 
     @contextmanager
     def step(self, what: str) -> Iterator[None]:
@@ -49,21 +49,19 @@ class Screen:
 
     def engine(self, engine: str, reason: str, seconds: float) -> None:
         """The agent is ready."""
-        self._good(f"ready after {seconds:.1f} s with the engine [bold]{engine}[/]")
+        self._good(f"ready after {seconds:.1f} s; the secret is served by the engine [bold]{engine}[/]:")
         self._say(f"    [dim]{ENGINES.get(engine, '')}[/]")
         if reason:
-            self._say(f"    [yellow]because {escape(reason)}[/]")
+            self._say(f"    [yellow]{escape(reason)}[/]")
 
     def published(self, milliseconds: float) -> None:
         """The volume is there."""
-        self._good(
-            f"the volume was published over the CSI socket in {milliseconds:.1f} ms, the way kubelet asks for it"
-        )
+        self._good(f"volume published in {milliseconds:.1f} ms, asked for over CSI as kubelet does")
 
     def programs(self, pod: str, user: str) -> None:
         """Both programs have read the first version."""
-        self._good(f"pod [bold]{pod}[/]: one Python program, one shell script, reading all the time")
-        self._good(f"both see the user [bold]{user}[/] in /var/run/secrets/database/username")
+        self._good(f"pod {pod}: a Python program and a shell script, reading all the time")
+        self._good(f"both see the user [bold]{user}[/] in /var/run/secrets/database")
 
     def rotation(self, number: int, user: str, milliseconds: float) -> None:
         """Both programs have seen a new version."""
@@ -94,7 +92,12 @@ class Screen:
         self._console.print(table_of(figures))
         for problem in figures.wrong():
             self._say(f"[bold red]✗[/] {escape(problem)}")
-        self._say("[dim]Everything was removed again.[/]" if not figures.problems else "")
+        if figures.engine == "tmpfs":
+            self._say(
+                "[yellow]Not shown here: refusals, and secrets that are in the kernel only. As root, with BPF.[/]"
+            )
+        if not any(problem.startswith(LEFT) for problem in figures.problems):
+            self._say("[dim]Everything was removed again.[/]")
 
     def _good(self, markup: str) -> None:
         self._say(f"  [green]✓[/] {markup}")
@@ -115,7 +118,7 @@ def table_of(figures: Figures) -> Table:
 
 def _rows(figures: Figures) -> Iterator[tuple[str, str]]:
     yield "engine", figures.engine or "none"
-    yield "rotations, from the write of the source to the program's first new byte", str(len(figures.latencies_ms))
+    yield "rotations, from source written to first new byte read", str(len(figures.latencies_ms))
     yield "    median", _ms(figures.p50_ms)
     yield "    slowest", _ms(figures.p99_ms)
     yield "volume published over CSI", _ms(figures.publish_ms)

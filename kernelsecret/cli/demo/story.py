@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from agent import service
 from agent.csi.client import CallError, KubeletClient, publish_message
 from agent.errors import AgentError
 from kernelsecret.cli.admin_client import AdminClient
 from kernelsecret.cli.demo import thefts
 from kernelsecret.cli.demo.agent_process import AgentProcess
-from kernelsecret.cli.demo.figures import ROTATIONS, THEFTS, Figures
+from kernelsecret.cli.demo.figures import LEFT, ROTATIONS, THEFTS, Figures
 from kernelsecret.cli.demo.programs import FOLDER, PYTHON_READER, SHELL_READER
 from kernelsecret.cli.demo.readers import Reader, Silent
 from kernelsecret.cli.demo.screen import Screen
@@ -40,8 +42,13 @@ class Story:
     def play(self) -> None:
         """Play it. What goes wrong is in the figures; KeyboardInterrupt and the like pass, after the clean-up."""
         try:
-            with ExitStack() as undo:
-                self._play(undo)
+            with ExitStack() as after, ExitStack() as undo:
+                try:
+                    self._play(undo)
+                finally:
+                    # A second Ctrl-C must not leave half of it behind.
+                    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                        after.callback(signal.signal, number, signal.signal(number, signal.SIG_IGN))
         except (Silent, CannotStart, CommandError, AgentError) as error:
             self.figures.problems.append(str(error))
         except CallError as error:
@@ -84,9 +91,10 @@ class Story:
         with self._screen.step("Start the node agent"):
             seconds = agent.start()
             probe = client.status()["probe"]
-            self.figures.engine, self.figures.reason = probe["engine"], probe["reason"]
+            self.figures.engine = probe["engine"]
+            self.figures.reason = probe["reason"] if self._engine == "auto" else ""
             stage.write_cluster(unenforced=probe["engine"] != "iter")
-        self._screen.engine(probe["engine"], probe["reason"], seconds)
+        self._screen.engine(probe["engine"], self.figures.reason, seconds)
 
     def _publish(self, runner: asyncio.Runner, stage: Stage, tenant: Tenant, undo: ExitStack) -> float:
         socket = stage.settings(self._engine).csi_socket
@@ -158,11 +166,9 @@ class Story:
             self.figures.mixed_reads = sum(reader.counts.mixed for reader in self._readers)
 
     def _strike(self, stage: Stage) -> None:
-        from agent import service
-
         service.clean(stage.settings(self._engine))
         if left := stage.strike():
-            self.figures.problems.append(f"left behind: {', '.join(left)}")
+            self.figures.problems.append(LEFT + ", ".join(left))
 
 
 async def _publish(client: KubeletClient, tenant: Tenant) -> float:
