@@ -124,6 +124,19 @@ def spawn_into(cgroup: str, label: str = "cloned") -> int:
     return child
 
 
+def spawn_as(pids: list[int], label: str = "reborn") -> int:
+    """clone3(set_tid): a child with these pids, innermost namespace first."""
+    numbers = (ctypes.c_int * len(pids))(*pids)
+    pointer = ctypes.addressof(numbers)
+    buffer = ctypes.create_string_buffer(
+        struct.pack("=11Q", 0, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, pointer, len(pids), 0)
+    )
+    child = checked(libc.syscall(SYS_CLONE3, buffer, 88))
+    if child == 0:
+        run_forever(connect(label))
+    return child
+
+
 def start_thread(label: str = "thread") -> int:
     thread = threading.Thread(target=lambda: serve(connect(label)), daemon=True)
     thread.start()
@@ -135,9 +148,10 @@ def execute(argv: list[str]) -> None:
     os.execv(argv[0], argv)
 
 
-def run(argv: list[str]) -> dict[str, Any]:
+def run(argv: list[str], own_stdin: bool = False) -> dict[str, Any]:
     """A child that executes a program: how it ended and what it said."""
-    done = subprocess.run(argv, capture_output=True, check=False, stdin=subprocess.DEVNULL)
+    stdin = None if own_stdin else subprocess.DEVNULL
+    done = subprocess.run(argv, capture_output=True, check=False, stdin=stdin)
     return {"code": done.returncode, "out": done.stdout.hex(), "err": done.stderr.decode(errors="replace")}
 
 
@@ -182,6 +196,17 @@ def bpf(command: int, attributes: str, path: str = "") -> int:
     return checked(libc.syscall(SYS_BPF, command, buffer, 128))
 
 
+def kind_of_pin(path: str, flags: int) -> str | int:
+    """What BPF_OBJ_GET opens at a path, or the errno."""
+    try:
+        fd = bpf(7, struct.pack("=II", 0, flags).hex(), path)
+    except OSError as error:
+        return error.errno or 0
+    kind = descriptor_kind(fd)
+    os.close(fd)
+    return kind
+
+
 def descriptor_kind(fd: int) -> str:
     return os.readlink(f"/proc/self/fd/{fd}")
 
@@ -221,6 +246,19 @@ def hammer(paths: list[str], last: int) -> dict[str, Any]:
             problems.append(f"of versions {found}")
         seen.update(found)
     return {"problems": problems, "seen": sorted(seen)}
+
+
+def hammer_refused(path: str, count: int) -> int:
+    """Try to read a file many times; how often that was refused."""
+    refused = 0
+    for _ in range(count):
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.read(fd, 1)
+        except OSError:
+            refused += 1
+        os.close(fd)
+    return refused
 
 
 def watch(path: str, mask: int) -> int:

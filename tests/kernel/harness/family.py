@@ -85,6 +85,11 @@ class Actor:
         done = self("run", list(argv))
         return done["code"], bytes.fromhex(done["out"]), done["err"]
 
+    def run_on_stdin(self, *argv: str) -> tuple[int, bytes, str]:
+        """As `run`, with the actor's own standard input."""
+        done = self("run", list(argv), True)
+        return done["code"], bytes.fromhex(done["out"]), done["err"]
+
     def spawn(self) -> Actor:
         """A forked child."""
         self("spawn")
@@ -100,6 +105,11 @@ class Actor:
         self("spawn_into", str(cgroup))
         return self._family.welcome()
 
+    def spawn_as(self, *pids: int) -> Actor:
+        """A child with these pids, innermost namespace first; they must be free."""
+        self("spawn_as", list(pids))
+        return self._family.welcome()
+
     def thread(self) -> Actor:
         """A thread of this task."""
         self("start_thread")
@@ -110,6 +120,18 @@ class Actor:
         self.begin("execute", [*prefix, *self._family.argv(label)])
         self._connection.close()
         return self._family.welcome()
+
+    def give(self, fd: int, to: Actor) -> int:
+        """Pass a descriptor to another actor by SCM_RIGHTS; its number there."""
+        address = f"kernelsecret-test-{secrets.token_hex(8)}"
+        door = to("listen", address)
+        self("give", address, fd)
+        return int(to("take", door))
+
+    def reap(self, child: Actor) -> None:
+        """End a child and take its exit status, so that its pid is free."""
+        child.kill()
+        self("attempt", "waitpid", child.inner_pid, 0)
 
     def kill(self) -> None:
         """End the process."""
