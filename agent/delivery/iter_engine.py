@@ -110,11 +110,15 @@ class IterEngine:
 
     def rotate(self, version: SecretVersion, volumes: Iterable[VolumeState]) -> set[str]:
         """One flip for all volumes, then each is told: size, mtime, and whoever watches."""
-        if self._secrets.get(version.ref) is None:
+        shared = self._secrets.get(version.ref)
+        if shared is None:
             return set()
         showing = list(volumes)
-        for state in showing:
-            self._need_steps(state, [f.key for f in state.plan.files if f.ref == version.ref], version)
+        sizes = {key: len(version.values.get(key, b"")) for key in shared.items}
+        # Every volume has the steps for what it shows; only growth asks each of them, however many there are.
+        if any(steps_of(size) > steps_of(shared.size(key)) for key, size in sizes.items()):
+            for state in showing:
+                self._need_steps(state, [f.key for f in state.plan.files if f.ref == version.ref], version)
         changed = self._secrets.rotate(version)
         if changed:
             for state in showing:
@@ -143,7 +147,7 @@ class IterEngine:
         now = time.time_ns()
         for number, file in enumerate(state.plan.files):
             if file.ref == ref and file.key in keys:
-                path = root / layout.STORE / str(number)
+                path = f"{root}/{layout.STORE}/{number}"
                 # truncate() alone leaves the time as it was; it comes last, because it is what wakes watchers.
                 os.utime(path, ns=(now, now))
                 os.truncate(path, shared.size(file.key))
