@@ -86,7 +86,8 @@ def _per_pod(outcome: Outcome, parts: list[tuple[float, float]], rests: list[tup
         f"growth of {'+'.join(meminfo.PARTS)} in /proc/meminfo over {pods} pods with {FILES} files of {BYTES} B that "
         f"no other pod shares, unused dentries and inodes dropped; median slope between looks every {STEP} pods. "
         f"Counted the other way, all memory that is neither free nor a process's nor page cache, it is "
-        f"{slope(rests):.1f} KB. State files and mounts are in it; open files (32 KB each while they are open) and tasks are not"
+        f"{slope(rests):.1f} KB. State files and mounts are in it; open files (32 KB each while open) "
+        "and tasks are not"
     )
     outcome.figures.append(measured("kernel_kb_per_pod", slope(parts), how, 1))
     outcome.series["kernel_kb"] = Series([x for x, _ in parts], [y - parts[0][1] for _, y in parts])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from agent.delivery import mounts
@@ -20,42 +22,60 @@ FIGURES = (
     "read_4k_to_eof_over_tmpfs_us",
 )
 READS = 400
+MODES = {"once": "open + one read + close", "whole": "open + read until nothing comes + close"}
+WORDS = {"once": "", "whole": "to_eof_"}
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Nanoseconds a read in each round, served and on tmpfs."""
+
+    served: list[float]
+    tmpfs: list[float]
+
+    def added_us(self) -> Interval:
+        """By how many microseconds the served file is slower, round by round."""
+        return interval_of_median([(a - b) / 1000 for a, b in zip(self.served, self.tmpfs, strict=True)])
 
 
 def run(options: Options) -> Outcome:
     """The reader is a container's first program under the default access rule."""
     outcome = Outcome()
-    sizes = SIZES | PLOTTED
+    rounds = options.rounds(300, 40)
     with World() as world:
-        world.write_secret("reads", {name: b"x" * size for name, size in sizes.items()})
-        world.interceptor("reads", {"reads": [(name, name) for name in sizes]})
+        for name, sizes in (("small", SIZES), ("all", SIZES | PLOTTED)):
+            world.write_secret(name, {key: b"x" * size for key, size in sizes.items()})
+            world.interceptor(name, {name: [(key, key) for key in sizes]})
         world.start_agent()
-        pod = world.add_pod("reads", containers=2)
-        world.publish(pod)
-        plain = tmpfs_beside(pod, {name: b"x" * size for name, size in sizes.items()})
-        try:
-            rounds = options.rounds(300, 40)
-            for container, mode in enumerate(("once", "whole")):
-                say(f"reading {mode}: {rounds} rounds of {READS} reads of each file, served and on tmpfs in turn")
-                names = list(SIZES if mode == "once" else sizes)
-                paths = [path for name in names for path in (pod.target / name, plain / name)]
-                command = world.command(pod, "reads", mode, str(rounds), str(READS), *paths, container=container)
-                times = parse(world.tools.run_command(command))
-                for number, name in enumerate(names):
-                    served, other = times[2 * number], times[2 * number + 1]
-                    if name in SIZES:
-                        outcome.figures.append(_figure(name, mode, served, other))
-                if mode == "whole":
-                    kb = [sizes[name] / 1024 for name in sorted(names, key=sizes.__getitem__)]
-                    order = [names.index(name) for name in sorted(names, key=sizes.__getitem__)]
-                    outcome.series["read_served_us"] = Series(kb, [_us(times[2 * i]) for i in order])
-                    outcome.series["read_tmpfs_us"] = Series(kb, [_us(times[2 * i + 1]) for i in order])
-        finally:
-            mounts.unmount(plain)
+        for mode in MODES:
+            say(f"reading {mode}: {rounds} rounds of {READS} reads of each file, served and on tmpfs in turn")
+            for name, pair in compare(world, "small", SIZES, mode, rounds).items():
+                outcome.figures.append(_figure(name, mode, pair))
+        # Beside a long value: every read of the volume then walks over the steps that the long one needs.
+        say("reading whole files of other sizes")
+        pairs = compare(world, "all", SIZES | PLOTTED, "whole", rounds // 3)
+    points = sorted((size, pairs[name]) for name, size in (SIZES | PLOTTED).items())
+    kb = [size / 1024 for size, _ in points]
+    outcome.series["read_served_us"] = Series(kb, [_us(pair.served) for _, pair in points])
+    outcome.series["read_tmpfs_us"] = Series(kb, [_us(pair.tmpfs) for _, pair in points])
     return outcome
 
 
-def tmpfs_beside(pod: Pod, values: dict[str, bytes]) -> Path:
+def compare(world: World, secret: str, sizes: Mapping[str, int], mode: str, rounds: int) -> dict[str, Pair]:
+    """Publish the secret to a new pod and read its files there, and the same files on tmpfs."""
+    pod = world.add_pod(secret)
+    world.publish(pod)
+    plain = tmpfs_beside(pod, {name: b"x" * size for name, size in sizes.items()})
+    try:
+        paths = [path for name in sizes for path in (pod.target / name, plain / name)]
+        command = world.command(pod, "reads", mode, str(rounds), str(READS), *paths)
+        times = parse(world.tools.run_command(command))
+    finally:
+        mounts.unmount(plain)
+    return {name: Pair(times[2 * number], times[2 * number + 1]) for number, name in enumerate(sizes)}
+
+
+def tmpfs_beside(pod: Pod, values: Mapping[str, bytes]) -> Path:
     """The same files on a plain tmpfs whose path is as deep as the volume's; the caller unmounts it."""
     folder = pod.target.parents[2] / "kubernetes.io~tmpf" / pod.target.parent.name / pod.target.name
     folder.mkdir(parents=True)
@@ -74,22 +94,15 @@ def parse(text: str) -> dict[int, list[float]]:
     return times
 
 
-def over(served: list[float], other: list[float]) -> Interval:
-    """By how many microseconds the served file is slower, round by round."""
-    return interval_of_median([(a - b) / 1000 for a, b in zip(served, other, strict=True)])
-
-
-def _us(ns: list[float]) -> float:
+def _us(ns: Sequence[float]) -> float:
     return round(median(ns) / 1000, 3)
 
 
-def _figure(name: str, mode: str, served: list[float], other: list[float]) -> Figure:
-    added = over(served, other)
-    what = "open + one read + close" if mode == "once" else "open + read until nothing comes + close"
+def _figure(name: str, mode: str, pair: Pair) -> Figure:
+    added = pair.added_us()
     how = (
-        f"{what} in C, by a container's first program under `from: app`; median of {len(served)} paired rounds of "
-        f"{READS} reads, {_us(served)} us against {_us(other)} us on a plain tmpfs file without links; "
-        f"95 % interval {added.low:.2f}..{added.high:.2f} us"
+        f"{MODES[mode]} in C, by a container's first program under `from: app`; median of {len(pair.served)} paired "
+        f"rounds of {READS} reads, {_us(pair.served)} us against {_us(pair.tmpfs)} us on a plain tmpfs file without "
+        f"links; 95 % interval {added.low:.2f}..{added.high:.2f} us"
     )
-    figure = f"read_{name}_over_tmpfs_us" if mode == "once" else f"read_{name}_to_eof_over_tmpfs_us"
-    return measured(figure, added.median, how)
+    return measured(f"read_{name}_{WORDS[mode]}over_tmpfs_us", added.median, how)
