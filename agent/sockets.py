@@ -1,4 +1,6 @@
-"""Listening sockets in folders that nobody else can enter: made private before they have a name."""
+"""Listening sockets in folders that nobody else can enter, made private before they have a name; and who connected to
+them.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +8,11 @@ import fcntl
 import os
 import socket
 import stat
+import struct
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from agent.errors import Code, Refused
 
@@ -18,6 +22,22 @@ SOCKET_MODE = 0o600
 BACKLOG = 128
 MAX_PATH = 107
 """Bytes of a unix socket's path on Linux."""
+
+# struct ucred: pid_t, uid_t, gid_t.
+_UCRED = struct.Struct("iII")
+
+
+class Peer(NamedTuple):
+    """Who was at the other end when it connected, in the agent's own namespaces (SO_PEERCRED)."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+def peer_of(connection: socket.socket) -> Peer:
+    """The kernel's word on who connected. Raises OSError where the socket is no connected unix socket."""
+    return Peer(*_UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,23 +50,27 @@ class Listener:
 
     def close(self) -> None:
         """Stop listening and remove the file, unless another agent has put its own there. Idempotent."""
+        self.remove()
+        self.sock.close()
+
+    def remove(self) -> None:
+        """Remove the file only, as `close` does, before someone else closes the socket (asyncio's servers do)."""
         with suppress(FileNotFoundError):
             # Compared while the socket is still open, which keeps its inode number from being given to another.
             if self.sock.fileno() >= 0 and self.path.lstat().st_ino == self.inode:
                 self.path.unlink()
-        self.sock.close()
 
 
 def private_folder(path: Path) -> None:
     """Make or tighten a folder of our own to mode 0700. Raises Refused where it is someone else's or a symlink."""
-    found = _folder(path, FOLDER_MODE, owners={os.geteuid()})
+    found = _folder(path, FOLDER_MODE, owners={os.geteuid()}, whose="the agent's own")
     if stat.S_IMODE(found.st_mode) != FOLDER_MODE:
         path.chmod(FOLDER_MODE)
 
 
 def shared_folder(path: Path) -> None:
     """Check kubelet's folder, made if missing: ours or root's, and writable by nobody else. Raises Refused."""
-    found = _folder(path, SHARED_FOLDER_MODE, owners={0, os.geteuid()})
+    found = _folder(path, SHARED_FOLDER_MODE, owners={0, os.geteuid()}, whose="root's or the agent's")
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise _refused(path, "its group or others can write in it", f"chmod go-w {path}")
 
@@ -67,8 +91,7 @@ def listen(path: Path) -> Listener:
 
     Raises Refused where a live process listens there, or where something else than a socket is in the way.
     """
-    if len(os.fsencode(path)) > MAX_PATH:
-        raise _refused(path, f"longer than the {MAX_PATH} bytes of a unix socket's path", "use a shorter one")
+    _check_length(path)
     _clear(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
@@ -88,16 +111,31 @@ def listen(path: Path) -> Listener:
     return Listener(path, sock, found.st_ino)
 
 
-def _folder(path: Path, mode: int, owners: set[int]) -> os.stat_result:
+def listen_privately(path: Path) -> Listener:
+    """`listen` in a folder made or tightened by `private_folder`. Raises Refused, before anything is made if the path
+    is too long.
+    """
+    _check_length(path)
+    private_folder(path.parent)
+    return listen(path)
+
+
+def _check_length(path: Path) -> None:
+    if len(os.fsencode(path)) > MAX_PATH:
+        why = f"longer than the {MAX_PATH} bytes of a unix socket's path"
+        raise Refused(Code.INVALID_ARGUMENT, str(path), why, "use a shorter one")
+
+
+def _folder(path: Path, mode: int, owners: set[int], whose: str) -> os.stat_result:
     try:
         path.mkdir(mode=mode, parents=True, exist_ok=True)
         found = path.lstat()
     except OSError as error:
         raise _refused(path, f"cannot be made ({error.strerror})") from error
     if not stat.S_ISDIR(found.st_mode):
-        raise _refused(path, "a symlink or no folder", "remove it")
+        raise _refused(path, f"not a folder of {whose} but a symlink", "remove it")
     if found.st_uid not in owners:
-        raise _refused(path, f"belongs to user {found.st_uid}, not to the agent's", "chown it or remove it")
+        raise _refused(path, f"not a folder of {whose} but of user {found.st_uid}", "chown it or remove it")
     return found
 
 
@@ -116,6 +154,8 @@ def _clear(path: Path) -> None:
             return
         except BlockingIOError:  # alive, its queue is full
             pass
+        except OSError as error:  # of another type, or not ours to call: nothing says that it is dead
+            raise _refused(path, f"cannot be tried ({error.strerror})", "remove it") from error
     raise _refused(path, "a live process listens there", "stop it first")
 
 

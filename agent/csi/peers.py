@@ -8,32 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
-from dataclasses import dataclass
 from typing import cast
 
 from agent.csi.publisher import Log
 from agent.csi.rpc import error_type
 from agent.observe.logkeys import Event
+from agent.sockets import peer_of
 
-_UCRED = struct.Struct("3i")
 ACCEPTS_A_ROUND = 32
 PAUSE_S = 0.1
 """How long accepting rests when the process has no descriptor left, instead of spinning."""
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """Who was at the other end when it connected, in the agent's own user namespace."""
-
-    pid: int
-    uid: int
-
-
-def peer_of(sock: socket.socket) -> Peer:
-    """The kernel's word on who connected. Raises OSError."""
-    pid, uid, _gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-    return Peer(pid, uid)
 
 
 class Gate:

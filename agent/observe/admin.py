@@ -19,8 +19,9 @@ from agent.observe.events import EventHub, Gap
 from agent.observe.http import json_answer, runner_for
 from agent.observe.logkeys import Event
 from agent.observe.logs import get_logger
-from agent.observe.peers import ROOT, RootOnly, listen_privately
+from agent.observe.peers import ROOT, RootOnly
 from agent.observe.records import Record, to_line
+from agent.sockets import Listener, listen_privately
 
 KEEP_ALIVE_S = 15.0
 
@@ -53,6 +54,7 @@ class AdminServer:
         self._hub = hub
         self._allowed_uid = allowed_uid
         self._keep_alive_s = keep_alive_s
+        self._listener: Listener | None = None
         self._server: asyncio.Server | None = None
         self._runner = runner_for(
             [
@@ -65,22 +67,27 @@ class AdminServer:
     async def start(self) -> None:
         """Listen. Raises Refused where the socket cannot be had."""
         listener = listen_privately(self._path)
-        await self._runner.setup()
-        http = self._runner.server
-        assert http is not None
-        self._server = await asyncio.get_running_loop().create_unix_server(
-            lambda: RootOnly(http, self._allowed_uid), sock=listener
-        )
+        try:
+            await self._runner.setup()
+            http = self._runner.server
+            assert http is not None
+            self._server = await asyncio.get_running_loop().create_unix_server(
+                lambda: RootOnly(http, self._allowed_uid), sock=listener.sock
+            )
+        except BaseException:
+            listener.close()
+            raise
+        self._listener = listener
         log.info(Event.SERVING, socket=self._path)
 
     async def stop(self) -> None:
         """End every stream and take the socket away. Idempotent."""
-        if self._server is not None:
+        if self._server is not None and self._listener is not None:
+            self._listener.remove()  # first: the server closes the socket, and only an open one knows its file
             self._server.close()
             self._server = None
             self._hub.close()
             await self._runner.cleanup()
-            self._path.unlink(missing_ok=True)
 
     async def _get_status(self, _request: web.Request) -> web.Response:
         return json_answer(self._status())

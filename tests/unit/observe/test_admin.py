@@ -162,6 +162,6 @@ async def test_a_failing_provider_shows_its_class_alone_even_in_debug_mode(
 
 async def test_a_second_agent_is_refused_and_a_stale_socket_replaced(short_folder: Path) -> None:
     async with serving(short_folder, EventHub()):
-        with pytest.raises(Refused, match="another agent answers") as caught:
+        with pytest.raises(Refused, match="a live process listens there") as caught:
             await AdminServer(short_folder / "run" / "admin.sock", dict, EventHub()).start()
         assert caught.value.code is Code.FAILED_PRECONDITION
