@@ -29,9 +29,9 @@ from agent.setting_types import (
     one_of,
     socket_path,
 )
+from kernelsecret.names import DRIVER_NAME
 
 PREFIX = "KERNELSECRET_"
-DRIVER_NAME = "csi.kernelsecret.io"
 _SERVICE_LINK = re.compile(r".*_(SERVICE_(HOST|PORT)(_.*)?|PORT(_\d+_(TCP|UDP|SCTP)(_.*)?)?)")
 
 
