@@ -10,12 +10,15 @@ import heapq
 import itertools
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+RETRY_S = 1.0
+"""How long to wait where the kernel gave no grace period."""
 
 
 @dataclass(order=True, slots=True)
 class Grave:
-    """Something to cut and then free, not before `due` (seconds of the loop's clock)."""
+    """Something to cut (which may be done twice) and then free, not before `due` (seconds of the loop's clock)."""
 
     due: float
     number: int
@@ -67,9 +70,15 @@ class Graveyard:
                 ready.append(heapq.heappop(self._graves))
             if not ready:
                 return
-            for grave in ready:
-                grave.cut()
-            await self.grace()
+            try:
+                for grave in ready:
+                    grave.cut()
+                await self.grace()
+            except Exception as error:  # noqa: BLE001 - without a grace period nothing may be freed: later, then
+                self._failed(error)
+                for grave in ready:
+                    heapq.heappush(self._graves, replace(grave, due=asyncio.get_running_loop().time() + RETRY_S))
+                return
             for grave in ready:
                 try:
                     grave.free()
