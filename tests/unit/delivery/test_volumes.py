@@ -1,0 +1,171 @@
+"""The book of volumes: what may be published, who shows what, and a state file around every step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.delivery.engine import Versions
+from agent.delivery.state import Phase, StateFiles, VolumeState
+from agent.delivery.volumes import Volumes
+from agent.errors import Code, Refused
+from agent.model import EngineName, PodRef, SecretRef, SecretVersion, VolumePlan
+from tests.unit.delivery.plans import plan
+
+DB = SecretRef("file", "db")
+
+
+class MemoryEngine:
+    """An engine that serves from a dictionary, and looks at the state files while it works."""
+
+    enforces_access = True
+
+    def __init__(self, name: EngineName, states: StateFiles) -> None:
+        self.name = name
+        self.served: dict[str, VolumeState] = {}
+        self.rotated: list[list[str]] = []
+        self.phases: list[list[Phase]] = []
+        self.failure: Exception | None = None
+        self._states = states
+
+    def _note(self) -> None:
+        self.phases.append([state.phase for state in self._states.load()])
+
+    def begin(self, plan: VolumePlan, versions: Versions) -> VolumeState:
+        self._note()
+        if self.failure:
+            raise self.failure
+        state = VolumeState(plan, self.name, Phase.PUBLISHED)
+        self.served[plan.volume_id] = state
+        return state
+
+    def show(self, state: VolumeState) -> None:
+        self._note()
+
+    async def end(self, state: VolumeState) -> None:
+        self._note()
+        self.served.pop(state.plan.volume_id, None)
+
+    def rotate(self, version: SecretVersion, volumes: Iterable[VolumeState]) -> set[str]:
+        self.rotated.append([state.plan.volume_id for state in volumes])
+        return set(version.values)
+
+    def sizes(self, state: VolumeState) -> list[int]:
+        return [7]
+
+    def is_whole(self, state: VolumeState, mounted: set[str]) -> bool:
+        return True
+
+
+class Desk:
+    def __init__(self, folder: Path) -> None:
+        self.states = StateFiles(folder)
+        self.iter = MemoryEngine(EngineName.ITER, self.states)
+        self.tmpfs = MemoryEngine(EngineName.TMPFS, self.states)
+        self.volumes = self.serving(EngineName.ITER)
+
+    def serving(self, name: EngineName) -> Volumes:
+        return Volumes({EngineName.ITER: self.iter, EngineName.TMPFS: self.tmpfs}, name, self.states)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+async def test_a_publish_writes_down_that_it_began_and_that_it_ended(desk: Desk) -> None:
+    state = await desk.volumes.publish(plan(), {})
+    assert desk.iter.phases == [[Phase.PUBLISHING]]
+    assert desk.states.load() == [state]
+    assert (len(desk.volumes), desk.volumes.get("csi-1"), desk.volumes.sizes(state)) == (1, state, [7])
+
+
+async def test_a_publish_that_fails_leaves_nothing(desk: Desk) -> None:
+    desk.iter.failure = OSError("no room")
+    with pytest.raises(OSError, match="no room"):
+        await desk.volumes.publish(plan(), {})
+    assert (desk.states.load(), len(desk.volumes), desk.volumes.refs()) == ([], 0, set())
+    assert desk.volumes.check(plan()) is False
+
+
+async def test_an_unpublish_is_written_down_before_anything_is_taken_away(desk: Desk) -> None:
+    state = await desk.volumes.publish(plan(), {})
+    assert await desk.volumes.unpublish("csi-1") == state
+    assert desk.iter.phases[-1] == [Phase.UNPUBLISHING]
+    assert (desk.states.load(), desk.iter.served, len(desk.volumes)) == ([], {}, 0)
+    assert await desk.volumes.unpublish("csi-1") is None
+
+
+async def test_the_same_publish_again_is_known(desk: Desk) -> None:
+    assert desk.volumes.check(plan()) is False
+    await desk.volumes.publish(plan(), {})
+    assert desk.volumes.check(plan()) is True
+    desk.volumes.show_again("csi-1")
+
+
+OTHERS: list[tuple[str, dict[str, Any]]] = [
+    ("target_path", {"target_path": Path("/kubelet/elsewhere")}),
+    ("volume_context.pod.uid", {"pod": PodRef("shop", "web", "uid-2", "web")}),
+    ("volume_context.pod.namespace", {"pod": PodRef("bank", "web", "uid-1", "web")}),
+    ("volume_context.pod.name", {"pod": PodRef("shop", "api", "uid-1", "web")}),
+    ("volume_context.serviceAccount.name", {"pod": PodRef("shop", "web", "uid-1", "root")}),
+    ("volume_context.interceptor", {"interceptor": "other"}),
+    ("volume_capability.mount.volume_mount_group", {"fs_group": 1}),
+]
+
+
+@pytest.mark.parametrize(("field", "change"), OTHERS, ids=[field for field, _ in OTHERS])
+async def test_a_publish_with_another_parameter_is_refused_by_its_name(
+    desk: Desk, field: str, change: dict[str, Any]
+) -> None:
+    await desk.volumes.publish(plan(), {})
+    with pytest.raises(Refused) as refused:
+        desk.volumes.check(plan(**change))
+    assert (refused.value.code, refused.value.field) == (Code.ALREADY_EXISTS, field)
+
+
+async def test_a_target_belongs_to_one_volume(desk: Desk) -> None:
+    await desk.volumes.publish(plan(), {})
+    with pytest.raises(Refused, match="volume csi-1 is published there") as refused:
+        desk.volumes.check(plan("csi-2", target_path=plan().target_path))
+    assert refused.value.field == "target_path"
+
+
+async def test_a_target_is_free_again_after_its_volume(desk: Desk) -> None:
+    await desk.volumes.publish(plan(), {})
+    await desk.volumes.unpublish("csi-1")
+    assert desk.volumes.check(plan("csi-2", target_path=plan().target_path)) is False
+
+
+def test_an_engine_that_cannot_hold_the_rule_serves_only_where_that_is_waived(desk: Desk) -> None:
+    desk.tmpfs.enforces_access = False
+    volumes = desk.serving(EngineName.TMPFS)
+    with pytest.raises(Refused) as refused:
+        volumes.check(plan())
+    assert refused.value.field == "spec.access.unenforced"
+    assert volumes.check(plan(allow_unenforced=True)) is False
+
+
+async def test_a_rotation_goes_to_the_volumes_that_show_the_secret_each_by_its_engine(desk: Desk) -> None:
+    old = VolumeState(plan("csi-old"), EngineName.TMPFS, Phase.PUBLISHED)
+    desk.volumes.add(old)
+    for volume_id, secret in (("csi-1", "db"), ("csi-2", "db"), ("csi-3", "other")):
+        await desk.volumes.publish(plan(volume_id, secret), {})
+    assert desk.volumes.refs() == {DB, SecretRef("file", "other")}
+    assert desk.volumes.rotate(SecretVersion(DB, {"key": b"new"})) == {"key"}
+    assert (desk.iter.rotated, desk.tmpfs.rotated) == ([["csi-1", "csi-2"]], [["csi-old"]])
+    for volume_id in ("csi-1", "csi-2", "csi-old"):
+        await desk.volumes.unpublish(volume_id)
+    assert desk.volumes.rotate(SecretVersion(DB, {"key": b"newer"})) == set()
+    assert desk.volumes.refs() == {SecretRef("file", "other")}
+
+
+async def test_the_end_removes_an_empty_target(desk: Desk, tmp_path: Path) -> None:
+    target = tmp_path / "mount"
+    target.mkdir()
+    await desk.volumes.publish(plan(target_path=target), {})
+    await desk.volumes.unpublish("csi-1")
+    assert not target.exists()
