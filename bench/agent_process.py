@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,10 +34,11 @@ class AgentFailed(RuntimeError):
 class AgentProcess:
     """One life of the agent. Its log is read as it comes, so that the pipe never fills."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], launch: Sequence[str] = ()) -> None:
+        """`launch` goes before the command line: what puts the agent into its cgroup."""
         self.started_ns = time.time_ns()
         self._process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM],
+            [*launch, sys.executable, "-c", PROGRAM],
             env={**os.environ, **environment},
             cwd=Path(__file__).parents[1],
             stderr=subprocess.PIPE,

@@ -64,6 +64,7 @@ class World:
         self.folder.chmod(0o711)
         self.tools = Tools(self.folder / "tools")
         self._slice = facts.cgroup.root / "kubepods" / "burstable"
+        self.agent_cgroup = facts.cgroup.root / self.folder.name
         self.environment = self._environment()
         self.settings = Settings.load(self.environment)
         self._agent: AgentProcess | None = None
@@ -92,7 +93,8 @@ class World:
 
     def start_agent(self) -> AgentProcess:
         """Start it and wait until it is ready."""
-        self._agent = AgentProcess(self.environment)
+        launch = [str(self.tools.path("launch")), str(self.agent_cgroup / "cgroup.procs"), "0"]
+        self._agent = AgentProcess(self.environment, launch)
         self._agent.wait_ready()
         return self._agent
 
@@ -205,7 +207,7 @@ class World:
                 with suppress(FileNotFoundError):
                     folder.rmdir()
         self._pods.clear()
-        for folder in (self._slice, self._slice.parent):
+        for folder in (self.agent_cgroup, self._slice, self._slice.parent):
             with suppress(OSError):  # somebody else's pods are in it
                 folder.rmdir()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -234,6 +236,7 @@ class World:
         settings.file_source_dir.mkdir()
         (settings.kubelet_dir / "plugins_registry").mkdir(parents=True)
         settings.run_dir.mkdir()
+        self.agent_cgroup.mkdir()
         # /run is a tmpfs on every node; what the agent keeps there counts as kernel memory.
         mounts.mount_new("tmpfs", settings.run_dir, "mode=700", 0)
         cluster.write(settings.cluster_dir, "namespaces", cluster.NAMESPACE, cluster.namespace())

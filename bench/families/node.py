@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.kernel import calls
@@ -34,17 +36,16 @@ def run(options: Options) -> Outcome:
         pods = [world.add_pod(f"pod-{number}") for number in range(count)]
         world.start_agent()
         _fixed(outcome, world.settings.run_dir / BPFFS)
-        started = meminfo.read()
+        started = meminfo.settled()
         say(f"publishing {count} volumes of {FILES} files")
-        parts, rests = [(0.0, float(meminfo.by_part(started)))], [(0.0, float(meminfo.by_rest(started)))]
+        looks = Looks(world.agent_cgroup)
+        looks.add(0, started)
         seconds = []
         for number, pod in enumerate(pods, 1):
             seconds.append(world.publish(pod))
             if number % STEP == 0:
-                found = meminfo.read()
-                parts.append((float(number), float(meminfo.by_part(found))))
-                rests.append((float(number), float(meminfo.by_rest(found))))
-        _per_pod(outcome, parts, rests)
+                looks.add(number, meminfo.read())
+        _per_pod(outcome, looks)
         _publish(outcome, seconds)
         # An agent at work: each secret has changed since.
         for number in range(count):
@@ -80,17 +81,35 @@ def memlock(pin: Path) -> int:
         os.close(fd)
 
 
-def _per_pod(outcome: Outcome, parts: list[tuple[float, float]], rests: list[tuple[float, float]]) -> None:
-    pods = int(parts[-1][0])
+@dataclass(slots=True)
+class Looks:
+    """(pods, KB) in three ways; see bench.meminfo."""
+
+    agent: Path
+    parts: list[tuple[float, float]] = field(default_factory=list)
+    rests: list[tuple[float, float]] = field(default_factory=list)
+    charges: list[tuple[float, float]] = field(default_factory=list)
+
+    def add(self, pods: int, found: Mapping[str, int]) -> None:
+        """What there was with so many pods."""
+        self.parts.append((pods, meminfo.by_part(found)))
+        self.rests.append((pods, meminfo.by_rest(found)))
+        self.charges.append((pods, meminfo.charged(self.agent)))
+
+
+def _per_pod(outcome: Outcome, looks: Looks) -> None:
+    pods = int(looks.parts[-1][0])
     how = (
-        f"growth of {'+'.join(meminfo.PARTS)} in /proc/meminfo over {pods} pods with {FILES} files of {BYTES} B that "
-        f"no other pod shares, unused dentries and inodes dropped; median slope between looks every {STEP} pods. "
-        f"Counted the other way, all memory that is neither free nor a process's nor page cache, it is "
-        f"{slope(rests):.1f} KB. State files and mounts are in it; open files (32 KB each while open) "
-        "and tasks are not"
+        f"growth of {'+'.join(meminfo.PARTS)} in /proc/meminfo, less the room that is left in slabs, over {pods} pods "
+        f"with {FILES} files of {BYTES} B that no other pod shares, unused dentries and inodes dropped; median slope "
+        f"between looks every {STEP} pods. Two other ways: all memory that is neither free nor a process's nor page "
+        f"cache, {slope(looks.rests):.1f} KB (these two count what the whole machine does); what the kernel "
+        f"charges the agent's cgroup, {slope(looks.charges):.1f} KB. State files and mounts are in it; open files (32 KB each "
+        "while open) and tasks are not"
     )
-    outcome.figures.append(measured("kernel_kb_per_pod", slope(parts), how, 1))
-    outcome.series["kernel_kb"] = Series([x for x, _ in parts], [y - parts[0][1] for _, y in parts])
+    outcome.figures.append(measured("kernel_kb_per_pod", slope(looks.parts), how, 1))
+    first = looks.parts[0][1]
+    outcome.series["kernel_kb"] = Series([x for x, _ in looks.parts], [y - first for _, y in looks.parts])
 
 
 def _publish(outcome: Outcome, seconds: list[float]) -> None:

@@ -25,6 +25,11 @@ VmallocUsed:      30 kB
 Percpu:            5 kB
 HugePages_Total:    0
 """
+SLABINFO = """slabinfo - version: 2.1
+# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab> : tunables <limit> ...
+dentry                 2      8    1000    4    1 : tunables    0    0    0 : slabdata      2      2      0
+inode_cache            7      8     900    8    2 : tunables    0    0    0 : slabdata      1      1      0
+"""
 ZONEINFO = """Node 0, zone      DMA
   pagesets
     cpu: 0
@@ -36,9 +41,14 @@ ZONEINFO = """Node 0, zone      DMA
 
 
 def test_kernel_memory_is_counted_by_its_parts_and_by_what_is_left() -> None:
-    found = meminfo.parse(MEMINFO) | {meminfo.WAITING: meminfo.waiting(ZONEINFO, 4)}
-    assert meminfo.by_part(found) == 120 + 20 + 10 + 30 + 5 + 50
-    assert meminfo.by_rest(found) == 1000 - 300 - 40 - 200 - 10 - 150 + 50
+    parts = {meminfo.WAITING: meminfo.waiting(ZONEINFO, 4), meminfo.ROOM: meminfo.room(SLABINFO, 4)}
+    found = meminfo.parse(MEMINFO) | parts
+    assert meminfo.by_part(found) == 120 + 20 + 10 + 30 + 5 + 50 - 7
+    assert meminfo.by_rest(found) == 1000 - 300 - 40 - 7 - 200 - 10 - 150 + 50
+
+
+def test_room_in_slabs_is_the_share_of_pages_that_free_objects_take() -> None:
+    assert meminfo.room(SLABINFO, 4) == round(6 * 4 / 4 + 1 * 8 / 8)
 
 
 def test_rounds_of_each_file_keep_their_order() -> None:
