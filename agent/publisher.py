@@ -12,7 +12,7 @@ from pathlib import Path
 from agent.decision import decide
 from agent.delivery.mounts import MountError
 from agent.delivery.quota import Ledger
-from agent.delivery.state import VolumeState
+from agent.delivery.state import StateUnwritable, VolumeState
 from agent.delivery.volumes import Volumes
 from agent.errors import Code, Refused
 from agent.kernel.calls import KernelError
@@ -126,11 +126,11 @@ class NodePublisher:
             return
         try:
             versions = await self._fetch(plan)
-            # No await from here on: what was fetched is what is shown.
+            # Nothing waits from here on: what was fetched is what is shown.
             self._volumes.check(plan)
             _check_values(plan, versions)
             self._reserve(plan, versions)
-            state = self._begin(plan, versions)
+            state = await self._begin(plan, versions)
         finally:
             self._rotator.forget_unused()
         self._count()
@@ -155,16 +155,18 @@ class NodePublisher:
             plan.pod_quota,
         )
 
-    def _begin(self, plan: VolumePlan, versions: Mapping[SecretRef, SecretVersion]) -> VolumeState:
+    async def _begin(self, plan: VolumePlan, versions: Mapping[SecretRef, SecretVersion]) -> VolumeState:
         try:
-            state = self._volumes.publish(plan, versions)
+            state = await self._volumes.publish(plan, versions)
         except BaseException as error:
             self._ledger.release(plan.volume_id)
+            if isinstance(error, StateUnwritable):
+                self._conditions.hold(Reason.STATE_UNWRITABLE, why=str(error))
             if isinstance(error, KernelError | MountError | OSError):
                 raise self._limit(plan, error) from error
             raise
-        self._conditions.clear(Reason.KERNEL_LIMIT)
-        self._conditions.clear(Reason.BPFFS_READ_ONLY)
+        for reason in (Reason.KERNEL_LIMIT, Reason.BPFFS_READ_ONLY, Reason.STATE_UNWRITABLE):
+            self._conditions.clear(reason)
         return state
 
     def _limit(self, plan: VolumePlan, error: KernelError | MountError | OSError) -> Refused:

@@ -84,7 +84,10 @@ class IterEngine:
         mounts.show(self._root / state.name, state.plan.target_path)
 
     async def end(self, state: VolumeState) -> None:
-        """The grant goes first, then the mounts; what programs may still hold is freed after a grace period."""
+        """The grant goes first, then the mounts; what programs may still hold is freed after a grace period.
+
+        The grant's slot is given back last: what fails before it can be done again, and a slot is freed only once.
+        """
         kernel = state.kernel
         if kernel is not None and self._maps.grants[kernel.grant_slot].id == kernel.grant_id:
             self._maps.grants[kernel.grant_slot].id = 0
@@ -101,12 +104,12 @@ class IterEngine:
         for key in self._maps.binaries():
             if key.grant_id == kernel.grant_id:
                 self._maps.drop_binary(key)
-        if not self._maps.grants[kernel.grant_slot].id:
-            self._maps.grants.clear(kernel.grant_slot)
-            self._maps.grants.free(kernel.grant_slot)
         for shown in kernel.sets:
             self._secrets.release(state.plan.volume_id, shown.ref)
         self._pods.leave(state.plan)
+        if not self._maps.grants[kernel.grant_slot].id:
+            self._maps.grants.clear(kernel.grant_slot)
+            self._maps.grants.free(kernel.grant_slot)
 
     def rotate(self, version: SecretVersion, volumes: Iterable[VolumeState]) -> set[str]:
         """One flip for all volumes, then each is told: size, mtime, and whoever watches."""

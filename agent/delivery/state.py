@@ -6,18 +6,25 @@ that is not `published` is undone at the next start, and kubelet asks again.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from agent.errors import AgentError
+from agent.errors import Code, Refused
 from agent.model import EngineName, SecretRef, VolumePlan
 
 FORMAT = 1
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+
+
+class StateUnwritable(Refused):
+    """The folder of state files cannot be written: a volume that a restart would forget is not made."""
 
 
 class Phase(Enum):
@@ -94,13 +101,23 @@ class StateFiles:
         self._directory = directory
 
     def save(self, state: VolumeState) -> None:
-        """Replace the volume's file as a whole."""
+        """Replace the volume's file as a whole. Raises StateUnwritable, and then the file is what it was."""
         path = self._path(state.name)
         unfinished = path.with_suffix(".new")
-        fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            file.write(_encoder.encode(state))
-        unfinished.replace(path)
+        try:
+            fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            with os.fdopen(fd, "wb") as file:
+                file.write(_encoder.encode(state))
+            unfinished.replace(path)
+        except OSError as error:
+            with suppress(OSError):
+                unfinished.unlink(missing_ok=True)
+            raise StateUnwritable(
+                Code.RESOURCE_EXHAUSTED if error.errno in FULL else Code.FAILED_PRECONDITION,
+                "KERNELSECRET_STATE_DIR",
+                f"cannot be written ({errno.errorcode.get(error.errno or 0, 'unknown')})",
+                "make room, or mount it writable",
+            ) from error
 
     def remove(self, name: str) -> None:
         """Forget a volume; idempotent."""
@@ -113,9 +130,11 @@ class StateFiles:
             try:
                 states.append(_decoder.decode(path.read_bytes()))
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                raise AgentError(
-                    f"state file {path.name}: cannot be read ({type(error).__name__}); "
-                    "remove the node's volumes with `kernelsecret-ctl agent --clean`, kubelet publishes them again"
+                raise Refused(
+                    Code.FAILED_PRECONDITION,
+                    f"state file {path.name}",
+                    f"cannot be read ({type(error).__name__})",
+                    "remove the node's volumes with `kernelsecret-ctl agent --clean`, kubelet publishes them again",
                 ) from error
         for path in self._directory.glob("*.new"):
             path.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agent.delivery import mounts
 from agent.delivery.engine import Engine, Versions
-from agent.delivery.state import Phase, StateFiles, VolumeState
+from agent.delivery.state import Phase, StateFiles, StateUnwritable, VolumeState
 from agent.errors import Code, Refused
 from agent.model import EngineName, SecretRef, SecretVersion, VolumePlan
 
@@ -28,6 +28,7 @@ class Volumes:
         self._showing: dict[SecretRef, dict[str, VolumeState]] = {}
         self._targets: dict[Path, str] = {}
         self._grants: dict[int, VolumeState] = {}
+        self._unended: dict[str, VolumeState] = {}
 
     def __len__(self) -> int:
         return len(self._volumes)
@@ -70,6 +71,10 @@ class Volumes:
                         "unpublish it first",
                     )
             return True
+        if plan.volume_id in self._unended:
+            raise Refused(
+                Code.FAILED_PRECONDITION, "volume_id", "taking it away has failed half-way", "unpublish it first"
+            )
         if (other := self._targets.get(plan.target_path)) is not None:
             raise Refused(
                 Code.ALREADY_EXISTS, "target_path", f"volume {other} is published there", "unpublish it first"
@@ -83,15 +88,22 @@ class Volumes:
             )
         return False
 
-    def publish(self, plan: VolumePlan, versions: Versions) -> VolumeState:
-        """Make a volume that `check` found to be new. Either it is there as a whole afterwards, or nothing is."""
+    async def publish(self, plan: VolumePlan, versions: Versions) -> VolumeState:
+        """Make a volume that `check` found to be new. Either it is there as a whole afterwards, or nothing is.
+
+        Waits for nothing where it succeeds: what the caller fetched is what is shown.
+        """
         self._states.save(VolumeState(plan, self._serving.name, Phase.PUBLISHING))
         try:
             state = self._serving.begin(plan, versions)
         except BaseException:
             self._states.remove(VolumeState(plan, self._serving.name, Phase.PUBLISHING).name)
             raise
-        self._states.save(state)
+        try:
+            self._states.save(state)
+        except BaseException:
+            await self.end(state)
+            raise
         self.add(state)
         return state
 
@@ -101,13 +113,18 @@ class Volumes:
         self._engines[state.engine].show(state)
 
     async def unpublish(self, volume_id: str) -> VolumeState | None:
-        """Take a volume away; None where there was none."""
-        state = self._volumes.get(volume_id)
+        """Take a volume away; None where there was none. What fails half-way is gone on with when asked again."""
+        state = self._volumes.get(volume_id) or self._unended.pop(volume_id, None)
         if state is None:
             return None
-        self._states.save(VolumeState(state.plan, state.engine, Phase.UNPUBLISHING, state.kernel))
+        with suppress(StateUnwritable):  # a volume that has begun to end is told from a whole one without it, too
+            self._states.save(VolumeState(state.plan, state.engine, Phase.UNPUBLISHING, state.kernel))
         self._remove(state)
-        await self.end(state)
+        try:
+            await self.end(state)
+        except BaseException:
+            self._unended[volume_id] = state
+            raise
         return state
 
     async def end(self, state: VolumeState) -> None:
