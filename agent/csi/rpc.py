@@ -16,6 +16,8 @@ from agent.errors import Code, Refused
 MAX_DETAILS = 2048
 """Characters of a status text: it travels in a header, and kubelet copies it into an event."""
 
+LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC)
+
 _In = TypeVar("_In", bound=Message)
 _Out = TypeVar("_Out", bound=Message)
 
@@ -37,6 +39,9 @@ def failure_of(error: Exception) -> Failure:
     """The one mapping of exceptions to answers."""
     if isinstance(error, Refused):
         return Failure(error.code, _cut(str(error)))
+    if isinstance(error, OSError) and error.errno in LIMITS:
+        why = f"the agent has met a limit ({errno.errorcode[error.errno]}); kubelet tries again"
+        return Failure(Code.RESOURCE_EXHAUSTED, f"node: {why}")
     return Failure(Code.INTERNAL, f"the agent failed with {error_type(error)}; its log and status say more")
 
 
