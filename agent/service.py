@@ -72,7 +72,7 @@ class Agent:
         )
         if settings.audit_log:
             settings.audit_log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.audit = AuditLog(settings.audit_log, on_failure=self.metrics.audit_failure)
+        self.audit = AuditLog(settings.audit_log, on_failure=self._audit_failed, on_recovery=self._audit_recovered)
         self.recorder = Recorder(self.audit, self.hub)
         self.ledger = Ledger()
         self.started = time.time()
@@ -155,6 +155,13 @@ class Agent:
         if reason and is_asked:
             self.conditions.hold(Reason.NO_BPF, why=reason)
         return kernel
+
+    def _audit_failed(self) -> None:
+        self.metrics.audit_failure()
+        self.conditions.hold(Reason.AUDIT_FAILING, why="the audit log cannot be written; the log says why")
+
+    def _audit_recovered(self) -> None:
+        self.conditions.clear(Reason.AUDIT_FAILING)
 
     def _freeing_failed(self, error: BaseException) -> None:
         self.conditions.hold(Reason.KERNEL_LIMIT, "freeing", said(error))
@@ -326,18 +333,24 @@ def clean(settings: Settings) -> int:
     if not settings.run_dir.is_dir():
         return 0
     lock = lock_node(settings.run_dir)
-    states = _states(settings.state_dir)
-    remove(settings.run_dir, [state.plan.target_path for state in states])
+    targets = _targets(settings.state_dir) | _shown_below(settings.kubelet_dir)
+    remove(settings.run_dir, sorted(targets))
     os.close(lock)
-    for state in states:
+    for target in targets:
         with suppress(OSError):
-            state.plan.target_path.rmdir()
+            target.rmdir()
     shutil.rmtree(settings.state_dir, ignore_errors=True)
-    return len(states)
+    return len(targets)
 
 
-def _states(directory: Path) -> list[VolumeState]:
+def _targets(state_dir: Path) -> set[Path]:
     try:
-        return StateFiles(directory).load()
+        return {state.plan.target_path for state in StateFiles(state_dir).load()}
     except AgentError:
-        return []
+        return set()  # the mounts tell
+
+
+def _shown_below(kubelet_dir: Path) -> set[Path]:
+    ours = {Path(mount.point) for mount in mounts.read_mounts() if mount.source == mounts.SOURCE}
+    pods = kubelet_dir.resolve() / "pods"
+    return {point for point in ours if point.is_relative_to(pods) and point.parent not in ours}

@@ -29,12 +29,19 @@ class AuditLog:
     """Writes records to `path`, or to standard output when it is None. Use it from one thread.
 
     The constructor raises Refused where the file cannot be had; afterwards `write` never raises for I/O but tells
-    `on_failure`.
+    `on_failure` each time, and `on_recovery` when a line could be written again.
     """
 
-    def __init__(self, path: Path | None, *, on_failure: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        on_failure: Callable[[], None] = lambda: None,
+        on_recovery: Callable[[], None] = lambda: None,
+    ) -> None:
         self._path = path
         self._on_failure = on_failure
+        self._on_recovery = on_recovery
         self._failing = False
         self._torn = False
         self._descriptor: int | None = None
@@ -71,6 +78,7 @@ class AuditLog:
         else:
             if self._failing:
                 log.info(Event.AUDIT_RECOVERED)
+                self._on_recovery()
             self._failing = False
 
     def reopen(self) -> None:
