@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,18 +71,18 @@ class Node(Tree, Saying):
 
     # The agent
 
-    def start(self, **variables: str) -> None:
-        """Start the agent; `variables` are settings without their prefix, in small letters."""
+    def start(self, *, inside: Path | None = None, **variables: str) -> None:
+        """Start the agent; `variables` are settings without their prefix, in small letters, `inside` is its cgroup."""
         extra = {f"KERNELSECRET_{name.upper()}": value for name, value in variables.items()}
+        enter = f"echo $$ > {inside}/cgroup.procs && " if inside else ""
+        command = ["sh", "-c", f'{enter}exec "$@"', "sh", sys.executable, "-c", AGENT]
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", AGENT], env=self.env | extra, cwd=HERE, stdout=log, stderr=log
-            )
+            self._process = subprocess.Popen(command, env=self.env | extra, cwd=HERE, stdout=log, stderr=log)
         self.pid = self._process.pid
 
-    async def started(self, **variables: str) -> None:
+    async def started(self, *, inside: Path | None = None, **variables: str) -> None:
         """Start the agent and wait until it is ready."""
-        self.start(**variables)
+        self.start(inside=inside, **variables)
         await self.ready()
 
     async def ready(self) -> None:
@@ -120,14 +120,15 @@ class Node(Tree, Saying):
 
     # As kubelet
 
-    async def publish(self, pod: Pod, **changes: Any) -> None:
-        """NodePublishVolume; `changes` override fields of the message. Raises CallError."""
+    async def publish(self, pod: Pod, *, over: KubeletClient | None = None, **changes: Any) -> None:
+        """NodePublishVolume; `changes` override fields of the message, `over` is a connection. Raises CallError."""
         message = publish_message(pod.volume_id, pod.target, pod.ref, pod.interceptor)
         context = changes.pop("volume_context", {})
         for name, value in changes.items():
             setattr(message, name, value)
         message.volume_context.update(context)
-        async with KubeletClient(self.csi_socket) as kubelet:
+        async with AsyncExitStack() as stack:
+            kubelet = over if over else await stack.enter_async_context(KubeletClient(self.csi_socket))
             await kubelet.publish(message, DEADLINE_S)
 
     async def refused(self, pod: Pod, **changes: Any) -> CallError:
@@ -165,6 +166,11 @@ class Node(Tree, Saying):
         """A program in the pod that reads these files all the time."""
         self._programs.append(Program.loop(self._containers[pod.ref.uid], [pod.target / name for name in names]))
         return self._programs[-1]
+
+    async def shows(self, pod: Pod, name: str, value: bytes) -> None:
+        """Wait until the pod reads this value."""
+        program = self.program(pod)
+        await until(lambda: program.read(pod.target / name) == [value], "the new version is shown")
 
     def footprint(self) -> leaks.Footprint:
         """What volumes have left, see leaks.footprint."""

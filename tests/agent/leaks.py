@@ -9,10 +9,11 @@ import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from agent.delivery import mounts
 from agent.kernel import calls
-from agent.kernel.layout import BinaryKey, ChunkKey, FileKey, VersionKey
+from agent.kernel.layout import BinaryKey, ChunkKey, Container, FileKey, Pod, VersionKey
 from tests.needs import BPF_SYSCALL
 
 NEXT_ID = {"program": 11, "map": 12, "link": 31}
@@ -22,9 +23,9 @@ KEYS = {
     "chunks": ChunkKey,
     "binaries": BinaryKey,
     "pods": calls.Key64,
-    "containers": calls.Key64,
 }
 Footprint = dict[str, object]
+T = TypeVar("T", bound=ctypes.Structure)
 
 
 def kernel_objects() -> set[tuple[str, int]]:
@@ -59,10 +60,28 @@ def footprint(run: Path) -> Footprint:
     """Everything that volumes leave in the agent's folder, its bpffs and its maps, comparable."""
     bpffs = run / "bpf"
     found: Footprint = {f"map {name}": _entries(bpffs / "maps" / name, kind) for name, kind in KEYS.items()}
+    found["containers of no pod"] = _unowned_containers(bpffs / "maps")
     for folder in (run / "state", run / "volumes", bpffs / "links", bpffs / "steps", bpffs):
         found[str(folder.relative_to(run))] = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
     found["mounts"] = mounts_at(run.parent)
     return found
+
+
+def _unowned_containers(maps: Path) -> int:
+    """Containers come as programs start; of a pod that is not followed none may be left."""
+    if not maps.is_dir():
+        return 0
+    pods = {pod.id for pod in _values(maps / "pods", Pod)}
+    return sum(1 for container in _values(maps / "containers", Container) if container.pod_id not in pods)
+
+
+def _values(pin: Path, kind: type[T]) -> list[T]:
+    fd = calls.get(str(pin))
+    try:
+        found = [calls.lookup(fd, key, kind) for key in calls.keys(fd, calls.Key64)]
+    finally:
+        os.close(fd)
+    return [value for value in found if value is not None]
 
 
 def _entries(pin: Path, kind: type[ctypes.Structure]) -> int:
