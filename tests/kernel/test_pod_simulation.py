@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -125,8 +127,11 @@ def test_a_program_that_is_not_there_is_named_and_leaves_nothing(pod: Pod) -> No
 
 
 def test_the_end_of_a_pod_leaves_nothing() -> None:
-    before = {root: (root / "kubepods").exists() for root in read_hierarchies()}
-    with Pod(str(uuid.uuid4()), "shop", "one") as one, Pod(str(uuid.uuid4()), "shop", "two") as two:
+    above = f"kubepods-{uuid.uuid4()}"
+    with (
+        Pod("1", "shop", "one", cgroup_path=f"{above}/burstable/pod1") as one,
+        Pod("2", "shop", "two", cgroup_path=f"{above}/burstable/pod2") as two,
+    ):
         container = one.container("app", FOREVER)
         container.enter(["/bin/sh", "-c", "sleep 600 & exec sleep 600"])
         pids = list(one.cgroups.tasks())
@@ -136,4 +141,16 @@ def test_the_end_of_a_pod_leaves_nothing() -> None:
     assert pids
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
     assert not one.cgroup.exists()
-    assert {root: (root / "kubepods").exists() for root in read_hierarchies()} == before
+    assert not [root for root in read_hierarchies() if (root / above).exists()]
+
+
+def test_a_user_namespace_gives_root_enough_to_mount_and_to_start_containers() -> None:
+    script = (
+        "import os; from kernelsecret.cli.demo.userns import become_root; become_root()\n"
+        "from kernelsecret.cli.simulation.pod import Pod\n"
+        "with Pod('u', 'n', 'p', hierarchies=[]) as pod:\n"
+        "    print(os.geteuid(), pod.container('c', ['/bin/sh', '-c', 'echo $$']).process.finish().stdout)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (ran.stdout, ran.stderr) == ("0 b'1\\n'\n", "")
+    assert "kernelsecret-root-" not in Path("/proc/self/mountinfo").read_text()

@@ -14,7 +14,7 @@ from kernelsecret.cli.demo.figures import LEFT, ROTATIONS, Figures
 BAR_MS_A_BLOCK = 0.5
 BAR_BLOCKS = 30
 ENGINES = {
-    "iter": "its bytes are in the kernel only (BPF maps), and every reader is judged there",
+    "iter": "its bytes are only in the kernel (BPF maps), which judges every reader",
     "tmpfs": "it is a file in memory, replaced at each rotation; readers are not judged",
 }
 
@@ -60,7 +60,7 @@ class Screen:
 
     def programs(self, pod: str, user: str) -> None:
         """Both programs have read the first version."""
-        self._good(f"pod {pod}: a Python program and a shell script, reading all the time")
+        self._good(f"pod {pod}: a Python program and a shell script, always reading")
         self._good(f"both see the user [bold]{user}[/] in /var/run/secrets/database")
 
     def rotation(self, number: int, user: str, milliseconds: float) -> None:
