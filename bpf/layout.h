@@ -31,6 +31,7 @@ enum ks_limit {
 };
 
 #define KS_FINISHED 0xffffffffU /* in place of a generation: the value was emitted whole */
+#define KS_UNKNOWN_MAIN 0xffffffffU /* in place of a tgid: the container ran before its pod was followed */
 
 enum ks_from {
 	KS_FROM_APP = 1,

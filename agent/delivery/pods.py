@@ -9,7 +9,7 @@ from pathlib import Path
 
 from agent.delivery import cgroups
 from agent.errors import Code, Refused
-from agent.kernel.layout import PodFlag, TaskFlag
+from agent.kernel.layout import UNKNOWN_MAIN, PodFlag, TaskFlag
 from agent.kernel.store import Maps
 from agent.model import From, VolumePlan
 
@@ -51,12 +51,21 @@ class Pods:
         pod = self._pods.get(plan.pod.uid)
         if pod is None or pod.cgroup_id != cgroup_id:
             pod = self._pods[plan.pod.uid] = Followed(self._maps.new_id(), cgroup_id)
+            # Once for what runs already, and once more for what began in the meantime.
+            self._close_running(directory, pod.pod_id)
             self._maps.put_pod(cgroup_id, pod.pod_id, pod.flags)
+            self._close_running(directory, pod.pod_id)
         if plan.access.from_ is From.BINARIES and not pod.flags & PodFlag.HOLD:
             pod.flags |= PodFlag.HOLD
             self._maps.put_pod(cgroup_id, pod.pod_id, pod.flags)
         pod.holders.add(plan.volume_id)
         return Identity(pod.pod_id, cgroup_id=cgroup_id)
+
+    def _close_running(self, directory: Path, pod_id: int) -> None:
+        """A container that ran before its pod was followed has had its first task: whoever enters next is not it."""
+        for container in directory.iterdir():
+            if container.is_dir() and any(cgroups.tasks_below(container)):
+                self._maps.close_container(cgroups.cgroup_id(container), pod_id)
 
     def _by_namespaces(self, plan: VolumePlan) -> Identity:
         if plan.first_pid is None:
@@ -116,6 +125,6 @@ class Pods:
         """By pod id, (host pid, flags) of the first program of each of its containers."""
         found: dict[int, list[tuple[int, int]]] = {}
         for container in self._maps.containers().values():
-            if container.main_tgid:
+            if container.main_tgid not in (0, UNKNOWN_MAIN):
                 found.setdefault(container.pod_id, []).append((container.main_tgid, container.flags))
         return found

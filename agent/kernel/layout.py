@@ -9,6 +9,8 @@ from ctypes import Array, Structure, c_char, c_uint8, c_uint32, c_uint64
 from enum import IntEnum
 
 LAYOUT_VERSION = 1
+UNKNOWN_MAIN = 0xFFFFFFFF
+"""`KS_UNKNOWN_MAIN`."""
 
 
 class Limit(IntEnum):

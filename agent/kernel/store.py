@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from agent.kernel import calls, tables
 from agent.kernel.layout import (
     LAYOUT_VERSION,
+    UNKNOWN_MAIN,
     About,
     BinaryKey,
     Chunk,
@@ -231,6 +232,19 @@ class Maps:
             if container is not None:
                 found[key.value] = container
         return found
+
+    def close_container(self, cgroup_id: int, pod_id: int) -> None:
+        """Let nobody who enters this cgroup be its pod's, where the kernel does not know its first task."""
+        fd, key = self._fd["containers"], calls.Key64(cgroup_id)
+        known = calls.lookup(fd, key, Container)
+        if known is not None and known.pod_id == pod_id:
+            return
+        flags = calls.NO_FLAGS if known is not None else calls.ONLY_NEW
+        try:
+            calls.update(fd, key, Container(pod_id=pod_id, main_tgid=UNKNOWN_MAIN), flags)
+        except calls.KernelError as error:
+            if error.errno != errno.EEXIST:  # its first task came this very moment
+                raise
 
     def drop_container(self, cgroup_id: int) -> None:
         """Forget a container of a pod that has ended."""

@@ -155,6 +155,20 @@ def test_a_task_that_is_moved_into_the_pod_is_refused(any_node: Node, from_: Fro
     assert set(volume.refusals()) == {Reason.ENTERED}
 
 
+def test_whoever_enters_a_container_that_ran_before_its_pod_was_followed_is_not_its_first_task(any_node: Node) -> None:
+    """As after a loss of the node's maps: what runs is refused until it is started anew, and nobody takes its place."""
+    pod = any_node.pod()
+    early = any_node.process(cgroup=pod.cgroup_of("app"))
+    volume = any_node.publish(pod, {"db": {"password": VALUE}}, AccessRule(From.APP))
+    path = str(volume.target / "password")
+    late = any_node.process(cgroup=pod.cgroup_of("app"))
+    assert not served(early, path)
+    assert not served(late, path)
+    assert any_node.kernel.pods.main_tasks() == {}
+    assert served(pod.container("restarted"))
+    assert volume.refusals() == {Reason.ENTERED: 2}
+
+
 def test_a_task_that_is_moved_from_one_container_to_another_keeps_its_own_lineage(any_node: Node) -> None:
     pod, _ = shown(any_node, From.APP)
     app, side = pod.container(), pod.container("side")
