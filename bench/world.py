@@ -72,8 +72,12 @@ class World:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._runner = asyncio.Runner()
         self._client: KubeletClient | None = None
-        self._make_folders()
         self._complaints = (self.folder / "complaints").open("wb")
+        try:
+            self._make_folders()
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> World:
         return self

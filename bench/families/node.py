@@ -104,8 +104,8 @@ def _per_pod(outcome: Outcome, looks: Looks) -> None:
         f"with {FILES} files of {BYTES} B that no other pod shares, unused dentries and inodes dropped; median slope "
         f"between looks every {STEP} pods. Two other ways: all memory that is neither free nor a process's nor page "
         f"cache, {slope(looks.rests):.1f} KB (these two count what the whole machine does); what the kernel "
-        f"charges the agent's cgroup, {slope(looks.charges):.1f} KB. State files and mounts are in it; open files (32 KB each "
-        "while open) and tasks are not"
+        f"charges the agent's cgroup, {slope(looks.charges):.1f} KB. State files and mounts are in it; open files "
+        "(32 KB each while open) and tasks are not"
     )
     outcome.figures.append(measured("kernel_kb_per_pod", slope(looks.parts), how, 1))
     first = looks.parts[0][1]
