@@ -16,7 +16,7 @@ from kernelsecret.cli.demo.screen import Screen
 from kernelsecret.cli.demo.userns import become_root
 from kernelsecret.cli.failures import CommandError, Exit, say
 
-NO_ROOT = "Without root there is no BPF: this shows the engine tmpfs instead, in a user namespace."
+NO_ROOT = "Without root there is no BPF: this shows the engine tmpfs, in a user namespace."
 
 
 def run(engine: str, *, as_json: bool) -> int:

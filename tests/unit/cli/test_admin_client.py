@@ -29,6 +29,7 @@ class Agent:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.hub = EventHub()
+        self._stopping = threading.Lock()
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever)
         self._thread.start()
@@ -42,11 +43,12 @@ class Agent:
 
     def stop(self) -> None:
         """End. Idempotent."""
-        if self._thread.is_alive():
-            self._run(self._server.stop())
-            self.loop.call_soon_threadsafe(self.loop.stop)
-            self._thread.join()
-            self.loop.close()
+        with self._stopping:
+            if not self.loop.is_closed():
+                self._run(self._server.stop())
+                self.loop.call_soon_threadsafe(self.loop.stop)
+                self._thread.join()
+                self.loop.close()
 
     def _run(self, coroutine: Any) -> None:
         asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(10)
