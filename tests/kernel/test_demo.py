@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from kernelsecret.cli.demo.stage import UID_BEGINS
 from kernelsecret.cli.simulation.cgroups import read_hierarchies
 
 DEMO = [sys.executable, "-m", "kernelsecret.cli.main", "demo"]
@@ -19,11 +20,11 @@ DEMO = [sys.executable, "-m", "kernelsecret.cli.main", "demo"]
 
 def traces() -> set[str]:
     """Whatever a demonstration could leave: folders, mounts, cgroups, processes."""
-    found = {str(path) for path in Path(tempfile.gettempdir()).glob("kernelsecret-[dr]*")}
+    found = {str(path) for path in Path(tempfile.gettempdir()).glob("kernelsecret-demo-*")}
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     found |= {line.split()[4] for line in mounts if "/kernelsecret-demo-" in line}
     for root in read_hierarchies():
-        found |= {str(path) for path in root.glob("kubepods/burstable/pod*")}
+        found |= {str(path) for path in root.glob(f"kubepods/burstable/pod{UID_BEGINS}*")}
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             if b"kernelsecret-demo-" in path.read_bytes():

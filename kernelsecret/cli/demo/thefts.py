@@ -6,11 +6,10 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from uuid import uuid4
 
 from kernelsecret.cli.admin_client import AdminClient
 from kernelsecret.cli.demo.programs import FOLDER, HOLED_APPLICATION, ORPHAN, THIEF
-from kernelsecret.cli.demo.stage import NAMESPACE, VOLUME, Tenant
+from kernelsecret.cli.demo.stage import NAMESPACE, VOLUME, Tenant, new_uid
 from kernelsecret.cli.simulation.pod import Container, Pod, python
 from kernelsecret.cli.simulation.process import Finished
 
@@ -47,7 +46,7 @@ class Alarm:
 
 def other_pod(payments: Tenant, alarm: Alarm) -> bool:
     """A second pod reads through the first one's volume, as if it had been mounted by mistake or malice."""
-    with Pod(str(uuid4()), NAMESPACE, "curious-0") as pod:
+    with Pod(new_uid(), NAMESPACE, "curious-0") as pod:
         thief = pod.container("thief", THIEF_ARGV, {VOLUME: payments.target})
         return _failed(thief.process.finish()) and alarm.hears("pod")
 
