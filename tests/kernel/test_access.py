@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.kernel.layout import EventType, Reason
+from agent.kernel import calls
+from agent.kernel.layout import Container, EventType, Reason
 from agent.model import AccessRule, Action, From
 from tests.kernel.conftest import Open
 from tests.kernel.harness.family import PYTHON, Actor
@@ -96,12 +97,43 @@ def test_the_first_program_may_execute_itself_again_also_from_a_thread(node: Nod
     assert served(again.spawn())
 
 
+def test_what_the_runtime_executes_on_the_nodes_side_is_not_the_first_program(any_node: Node) -> None:
+    """A runtime may join the cgroup and execute its next stage before it enters the container's namespaces."""
+    pod, _ = shown(any_node, From.MAIN)
+    app = pod.container(join="by_shell")
+    assert served(app)
+    assert not cats(app)
+    assert [told.tgid for told in any_node.events(EventType.STARTED)] == [app.pid]
+
+
+def test_threads_that_were_there_before_the_process_joined_go_by_their_process(any_node: Node) -> None:
+    """The kernel tells of a move of the whole process once; runtimes have many threads."""
+    pod, volume = shown(any_node, From.APP)
+    path = str(volume.target / "password")
+    runtime = any_node.process()
+    thread = runtime.thread()
+    assert not served(thread, path)
+    any_node.move(runtime, pod.cgroup_of("app"))
+    for task in (runtime, thread, thread.spawn(), thread.thread()):
+        assert served(task, path), task.label
+
+
 def test_each_container_of_a_pod_has_its_own_first_program(any_node: Node) -> None:
     pod, _ = shown(any_node, From.MAIN)
     for name in ("init", "app", "sidecar"):
         container = pod.container(name)
         assert served(container)
         assert not cats(container)
+
+
+def test_a_cgroup_id_that_comes_again_in_another_pod_is_a_new_container(any_node: Node) -> None:
+    pod, volume = shown(any_node, From.MAIN)
+    key = calls.Key64(pod.cgroup_of("app").stat().st_ino)
+    earlier = Container(pod_id=volume.kernel.pod_id + 1000, main_tgid=1)
+    calls.update(any_node.kernel.programs.maps["containers"], key, earlier)
+    app = pod.container()
+    assert (served(app), cats(app)) == (True, False)
+    assert any_node.kernel.maps.containers()[key.value].pod_id == volume.kernel.pod_id
 
 
 def test_a_container_that_is_started_again_in_a_new_cgroup_reads(any_node: Node) -> None:

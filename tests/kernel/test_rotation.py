@@ -59,6 +59,18 @@ def test_a_paused_reader_of_a_version_that_is_gone_is_refused_and_never_gets_a_m
     assert app.read("/secrets/password").data == version(2, LONG)
 
 
+def test_a_version_that_is_about_to_be_wiped_is_not_read_any_more(node: Node) -> None:
+    """Between the cut and the wiping its entries are still there, and chunks of it may be gone already."""
+    app, volume = shown(node, password=version(1, LONG), user=b"alice")
+    fd = app.open("/secrets/password")
+    first = app.read_fd(fd, 16, 1)
+    node.rotate(password=version(2, LONG))
+    volume.set_of("db").oldest = 2
+    rest = app.read_fd(fd)
+    assert (set(first.data + rest.data), rest.errno) == ({1}, errno.E2BIG)
+    assert volume.refusals() == {Reason.LOST: 1}
+
+
 def test_a_reader_paused_over_more_flips_than_are_kept_gets_its_own_version_or_a_refusal(node: Node) -> None:
     app, _ = shown(node, password=version(1, LONG))
     fd = app.open("/secrets/password")

@@ -205,6 +205,26 @@ def test_a_secret_without_a_key_that_is_shown_is_refused_and_the_last_good_one_s
     assert (app.read("/secrets/user").data, app.read("/secrets/password").data) == (b"alice", b"one")
 
 
+def test_a_grant_that_has_ended_serves_nothing_also_where_its_mount_is_still_whole(node: Node) -> None:
+    pod = node.pod()
+    volume = node.publish(pod, {"db": {"password": b"hunter2"}})
+    app = pod.container()
+    for number in (0, volume.kernel.grant_id + 1000):
+        volume.grant.id = number
+        found = app.read("/secrets/password")
+        assert (found.data, found.errno) == (b"", errno.E2BIG)
+    assert (volume.refusals(), node.kernel.maps.counters.unknown_reads) == ({}, 2)
+
+
+def test_a_file_of_another_device_than_the_grants_is_refused(node: Node) -> None:
+    pod = node.pod()
+    volume = node.publish(pod, {"db": {"password": b"hunter2"}})
+    app = pod.container()
+    volume.grant.device += 1
+    assert app.read("/secrets/password").errno == errno.E2BIG
+    assert volume.refusals() == {Reason.MOUNT: 1}
+
+
 def test_what_such_a_file_cannot_do_fails_loudly(node: Node) -> None:
     """Nothing of this may give wrong bytes; KERNEL facts say with which errno each ends."""
     pod = node.pod()

@@ -159,6 +159,20 @@ def environment(name: str) -> str:
     return os.environ.get(name, "")
 
 
+def count_signals(number: int) -> None:
+    """Count a signal from now on, instead of what it does to others."""
+
+    def count(*_: object) -> None:
+        counted[0] += 1
+
+    counted[0] = 0
+    signal.signal(number, count)
+
+
+def signals() -> int:
+    return counted[0]
+
+
 def listen(address: str) -> int:
     door = socket.socket(socket.AF_UNIX)
     door.bind("\0" + address)
@@ -304,6 +318,7 @@ def close_many() -> int:
 # The machinery
 
 kept: list[int] = []
+counted = [0]
 
 
 def checked(result: int) -> int:

@@ -84,6 +84,7 @@ class Pod:
         groups: tuple[int, ...] = (),
         overlay: str = "",
         argv: list[str] | None = None,
+        join: str = "first",
         mounts: tuple[tuple[Path, str], ...] = (),
     ) -> None:
         """Start a container; its first program is an actor (welcome it) or `argv`."""
@@ -92,7 +93,7 @@ class Pod:
         root.mkdir()
         binds = [(str(source), target, False) for source, target in (*self.volumes, *mounts)]
         self._launch(
-            join_first=str(self.cgroup_of(container) / "cgroup.procs"),
+            **{f"join_{join}": str(self.cgroup_of(container) / "cgroup.procs")},
             new_pid_ns=pid_ns is None and not host_pid,
             pid_ns_of=pid_ns.pid if pid_ns else 0,
             root=str(root),
@@ -135,7 +136,11 @@ class Pod:
         return process.returncode, output
 
     def _launch(self, **config: Any) -> None:
+        config["leave"] = str(self.hierarchy / "cgroup.procs")
+        by_shell = config.pop("join_by_shell", None)
         command = [PYTHON, "-I", "-S", str(RUNTIME), json.dumps(config)]
+        if by_shell:
+            command = ["/bin/sh", "-c", f'echo $$ > {by_shell}; exec "$@"', "sh", *command]
         self.processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE))
 
     def pids(self) -> list[int]:

@@ -1,7 +1,7 @@
 """What a container runtime does, in small: cgroup, namespaces, root file system, capabilities, then the program.
 
 Usage: runtime.py JSON (see harness/pods.py for its fields). It runs alone, on the standard library. Its first process
-stays on the node's side and ends with the container.
+goes back to the node's side, out of the pod's cgroup, and ends with the container.
 """
 
 from __future__ import annotations
@@ -103,6 +103,7 @@ def enter(config: dict[str, Any]) -> None:
 
 
 def main(config: dict[str, Any]) -> int:
+    leave = os.open(config["leave"], os.O_WRONLY) if config.get("leave") else -1
     if procs := config.get("join_first"):
         join(procs)
     if config.get("enter"):
@@ -124,6 +125,8 @@ def main(config: dict[str, Any]) -> int:
         elif not config.get("enter"):
             make_root(config)
         become(config)
+    if leave >= 0:
+        os.write(leave, b"0")
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 

@@ -1,0 +1,123 @@
+"""The engine for nodes without BPF: real files in memory, replaced as a whole and in one step."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.delivery import mounts
+from agent.delivery.state import VolumeState
+from agent.delivery.tmpfs_engine import TmpfsEngine
+from agent.errors import Refused
+from agent.model import AccessRule, FilePlan, PodRef, SecretRef, SecretVersion, VolumePlan
+from tests.kernel.harness.values import pattern
+
+DB = SecretRef("file", "db")
+
+
+class Place:
+    def __init__(self, folder: Path) -> None:
+        self.root, self.target = folder / "volumes", folder / "target"
+        self.root.mkdir()
+        self.target.mkdir()
+        self.engine = TmpfsEngine(self.root)
+        self.states: list[VolumeState] = []
+
+    def begin(self, values: dict[str, bytes], **changes: Any) -> VolumeState:
+        plan = VolumePlan(
+            volume_id="csi-1",
+            target_path=self.target,
+            pod=PodRef("shop", "web", "uid", "web"),
+            interceptor="tests",
+            files=tuple(FilePlan(key, DB, key, 0o440) for key in values),
+            access=AccessRule(),
+            allow_unenforced=True,
+            **{"uses_sub_path": False} | changes,
+        )
+        self.states.append(self.engine.begin(plan, {DB: SecretVersion(DB, values)}))
+        return self.states[-1]
+
+    def rotate(self, **values: bytes) -> set[str]:
+        return self.engine.rotate(SecretVersion(DB, values), self.states)
+
+    def end(self) -> None:
+        for state in self.states:
+            asyncio.run(self.engine.end(state))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    made = Place(tmp_path)
+    yield made
+    made.end()
+
+
+def test_files_are_there_with_their_bytes_modes_and_owners(place: Place) -> None:
+    place.begin({"tls.crt": b"certificate", "big": pattern(1 << 20), "empty": b""}, fs_group=2000)
+    assert (place.target / "tls.crt").read_bytes() == b"certificate"
+    assert (place.target / "big").read_bytes() == pattern(1 << 20)
+    assert (place.target / "empty").read_bytes() == b""
+    found = (place.target / "tls.crt").stat()
+    assert (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == (0o440, 0, 2000)
+
+
+def test_a_rotation_replaces_all_files_in_one_step(place: Place) -> None:
+    place.begin({"user": b"alice", "password": b"one"})
+    before = os.open(place.target / "..data", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        assert place.rotate(user=b"bob", password=b"one") == {"user"}
+        assert ((place.target / "user").read_bytes(), (place.target / "password").read_bytes()) == (b"bob", b"one")
+        # Who resolved `..data` before sees the old version or nothing of it, never a mixture.
+        with pytest.raises(FileNotFoundError):
+            os.open("user", os.O_RDONLY, dir_fd=before)
+    finally:
+        os.close(before)
+    assert sorted(os.listdir(place.target)) == ["..2", "..data", "password", "user"]
+
+
+def test_a_version_that_changes_nothing_moves_nothing(place: Place) -> None:
+    place.begin({"user": b"alice"})
+    assert place.rotate(user=b"alice") == set()
+    assert os.readlink(place.target / "..data") == "..1"
+
+
+def test_a_version_without_a_shown_key_leaves_the_last_good_one(place: Place) -> None:
+    place.begin({"user": b"alice", "password": b"one"})
+    with pytest.raises(Refused, match="no key 'user'"):
+        place.rotate(password=b"two")
+    assert ((place.target / "user").read_bytes(), (place.target / "password").read_bytes()) == (b"alice", b"one")
+
+
+def test_the_target_is_quiet_and_read_only(place: Place) -> None:
+    place.begin({"user": b"alice"})
+    with open("/proc/self/mountinfo") as lines:
+        (options,) = [line.split()[5] for line in lines if line.split()[4] == str(place.target)]
+    assert {"ro", "nosuid", "nodev", "noexec"} <= set(options.split(","))
+    with pytest.raises(OSError) as failed:  # noqa: PT011 - its errno is looked at below
+        (place.target / "user").write_bytes(b"mallory")
+    assert failed.value.errno == errno.EROFS
+
+
+def test_a_sub_path_is_refused_because_it_would_be_stale_for_ever(place: Place) -> None:
+    with pytest.raises(Refused, match="subPath"):
+        place.begin({"user": b"alice"}, uses_sub_path=True)
+    assert list(place.root.iterdir()) == []
+
+
+def test_the_end_wipes_what_a_leaked_mount_would_still_show(place: Place, tmp_path: Path) -> None:
+    state = place.begin({"user": b"alice"})
+    held = os.open(place.target / "user", os.O_RDONLY)
+    try:
+        asyncio.run(place.engine.end(state))
+        assert os.read(held, 100) == b"\0" * 5
+    finally:
+        os.close(held)
+    assert (os.listdir(place.root), os.listdir(place.target)) == ([], [])
+    assert mounts.mounts_below(tmp_path, mounts.read_mounts()) == []
