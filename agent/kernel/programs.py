@@ -59,8 +59,12 @@ class Programs:
     directory: Path
 
     def others(self) -> list[Path]:
-        """Pins of other builds: while there are some, links of live volumes may still run them."""
-        return [path for path in self.directory.parent.glob("programs_*") if path != self.directory]
+        """Pins of other builds: while there are some, links of live volumes may still run them.
+
+        Also those that an agent left unfinished which died as it loaded them: their lineage programs run.
+        """
+        pins = self.directory.parent
+        return [path for name in ("programs_*", "unfinished_*") for path in pins.glob(name) if path != self.directory]
 
     def drop_others(self) -> None:
         """Unpin every other build's programs, once no live link uses them."""
