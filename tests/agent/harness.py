@@ -21,8 +21,8 @@ from typing import Any
 
 from agent.csi.client import CallError, KubeletClient, publish_message
 from agent.delivery import mounts
-from agent.service import clean
 from agent.settings import Settings
+from agent.upkeep import clean
 from tests.agent import leaks
 from tests.agent.pods import Cgroups, Program
 from tests.agent.saying import Saying

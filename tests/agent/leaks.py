@@ -62,7 +62,9 @@ def footprint(run: Path) -> Footprint:
     found: Footprint = {f"map {name}": _entries(bpffs / "maps" / name, kind) for name, kind in KEYS.items()}
     found["containers of no pod"] = _unowned_containers(bpffs / "maps")
     for folder in (run / "state", run / "volumes", bpffs / "links", bpffs / "steps", bpffs):
-        found[str(folder.relative_to(run))] = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        # Which build it is depends on settings; that there is one, and nothing unfinished, does not.
+        found[str(folder.relative_to(run))] = ["programs" if name.startswith("programs_") else name for name in names]
     found["mounts"] = mounts_at(run.parent)
     return found
 

@@ -1,6 +1,7 @@
 """An unmodified program of a pod: reads its secret files, knows nothing of us. Standard library only.
 
-`serve`: answers {"read": [paths]} on standard input, a JSON line each.
+`serve`: answers {"read": [paths]} on standard input, a JSON line each; {"hold": path, "bytes": n} begins to read a
+file, {"rest": true} reads the rest of it.
 `loop PATH...`: reads them over and over until told to stop (SIGTERM), and then prints what it met. A round's values
 must be of one version: each begins with its version's tag and a colon.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import signal
 import sys
 import time
@@ -29,10 +31,31 @@ def answer(path: str) -> dict[str, object]:
         return {"errno": error.errno}
 
 
+def of_descriptor(descriptor: int | None, count: int | None) -> dict[str, object]:
+    assert descriptor is not None
+    parts = []
+    try:
+        while part := os.read(descriptor, count or 65536):
+            parts.append(part)
+            if count:
+                break
+    except OSError as error:
+        return {"errno": error.errno}
+    return {"value": base64.b64encode(b"".join(parts)).decode()}
+
+
 def serve() -> None:
     say("ready")
+    held: int | None = None
     for line in sys.stdin:
-        say(json.dumps([answer(path) for path in json.loads(line)["read"]]))
+        asked = json.loads(line)
+        if "hold" in asked:
+            held = os.open(asked["hold"], os.O_RDONLY)
+            say(json.dumps([of_descriptor(held, asked["bytes"])]))
+        elif "rest" in asked:
+            say(json.dumps([of_descriptor(held, None)]))
+        else:
+            say(json.dumps([answer(path) for path in asked["read"]]))
 
 
 def loop(paths: list[str]) -> None:

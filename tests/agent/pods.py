@@ -80,8 +80,19 @@ class Program:
 
     def read(self, *paths: Path) -> list[bytes | int]:
         """Each file's value, or the errno of the attempt."""
+        return self._ask({"read": [str(path) for path in paths]})
+
+    def hold(self, path: Path, count: int) -> bytes | int:
+        """Open a file and read so many bytes of it, in one call."""
+        return self._ask({"hold": str(path), "bytes": count})[0]
+
+    def rest(self) -> bytes | int:
+        """The rest of the file that is held."""
+        return self._ask({"rest": True})[0]
+
+    def _ask(self, question: dict[str, object]) -> list[bytes | int]:
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"read": [str(path) for path in paths]}) + "\n")
+        self._process.stdin.write(json.dumps(question) + "\n")
         self._process.stdin.flush()
         answers: list[dict[str, Any]] = json.loads(self._line())
         return [base64.b64decode(one["value"]) if "value" in one else int(one["errno"]) for one in answers]

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from agent.service import clean
 from agent.settings import Settings
+from agent.upkeep import clean
 from tests.agent.crashes import NEVER, Mortal, chosen, nothing
 from tests.agent.harness import Node, wait_for_end
 from tests.agent.scene import OWN_KEYS, Scene, opened, version

@@ -7,8 +7,8 @@ import errno
 import msgspec
 
 from agent.delivery import mounts
-from agent.service import clean
 from agent.settings import Settings
+from agent.upkeep import clean
 from tests.agent.harness import Node
 from tests.agent.tree import Pod, files_of
 

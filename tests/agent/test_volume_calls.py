@@ -101,5 +101,5 @@ def test_only_one_agent_has_the_node(running: Node) -> None:
     command = [sys.executable, "-c", AGENT]
     second = subprocess.run(command, env=running.env, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert second.returncode != 0
-    assert "another agent works in" in second.stderr
+    assert "held by another agent" in second.stderr
     assert running.is_ready()
