@@ -426,6 +426,8 @@ def test_without_a_pod_cgroup_namespaces_are_the_identity(open_node: Open, from_
         assert served(first.orphan(), path)
         assert cats(first, path) is (from_ is not From.MAIN)
         assert served(pod.exec(first), path) is (from_ is From.ANY)
+        for only in ("pid", "mnt"):
+            assert not served(pod.exec(first, only), path), only
         assert not served(node.process(), path)
         assert not served(node.plain_pod().container(), path)
         node.end(volume)

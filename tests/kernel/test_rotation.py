@@ -85,9 +85,12 @@ def test_a_reader_paused_over_more_flips_than_are_kept_gets_its_own_version_or_a
 
 def test_a_value_of_one_chunk_read_byte_by_byte_over_a_flip_is_whole(node: Node) -> None:
     for size in (20, Limit.CHUNK_BYTES - 1, Limit.CHUNK_BYTES):
-        app, volume = shown(node, password=version(1, size))
+        app, volume = shown(node, password=version(1, size), beside=pattern(LONG))
+        app("attempt", "sched_setaffinity", 0, [0])
         fd = app.open("/secrets/password")
         first = app.read_fd(fd, 1, 1).data
+        # What this CPU read last is not this file any more.
+        assert app.read("/secrets/beside").data == pattern(LONG)
         node.rotate(password=version(2, size))
         node.retire()
         rest = app.read_fd(fd, 1)

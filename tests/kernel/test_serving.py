@@ -8,7 +8,8 @@ import stat
 
 import pytest
 
-from agent.kernel.layout import Limit, Reason
+from agent.kernel import calls
+from agent.kernel.layout import Chunk, ChunkKey, Limit, Reason
 from agent.kernel.store import steps_of
 from agent.model import AccessRule, From
 from tests.kernel.harness.family import PYTHON
@@ -203,6 +204,19 @@ def test_a_secret_without_a_key_that_is_shown_is_refused_and_the_last_good_one_s
         node.rotate(password=b"two")
     app = pod.container()
     assert (app.read("/secrets/user").data, app.read("/secrets/password").data) == (b"alice", b"one")
+
+
+def test_a_value_with_a_hole_ends_in_an_error_and_never_as_a_shorter_value(node: Node) -> None:
+    pod = node.pod()
+    value = pattern(30 * CHUNK)
+    volume = node.publish(pod, {"db": {"password": value}})
+    (stored,) = node.kernel.maps.versions()
+    calls.delete(node.kernel.programs.maps["chunks"], ChunkKey(stored.value_id, 12))
+    found = pod.container().read("/secrets/password")
+    assert (found.errno, value.startswith(found.data)) == (errno.E2BIG, True)
+    assert len(found.data) < 12 * CHUNK
+    assert set(volume.refusals()) == {Reason.VALUE}
+    calls.update(node.kernel.programs.maps["chunks"], ChunkKey(stored.value_id, 12), Chunk())
 
 
 def test_a_grant_that_has_ended_serves_nothing_also_where_its_mount_is_still_whole(node: Node) -> None:

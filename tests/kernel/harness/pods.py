@@ -42,9 +42,10 @@ class PlainPod:
         """Its first program, in namespaces of its own; what is mounted on the node later comes through."""
         return self._launch(plain=True, new_pid_ns=True, argv=self.family.argv("app"))
 
-    def exec(self, into: Actor) -> Actor:
-        """An actor in the pod's namespaces, entered from outside."""
-        return self._launch(enter=into.pid, argv=self.family.argv("shell"))
+    def exec(self, into: Actor, *namespaces: str) -> Actor:
+        """An actor in the pod's namespaces, or in only these of them, entered from outside."""
+        wanted = list(namespaces or ("pid", "mnt"))
+        return self._launch(enter=into.pid, namespaces=wanted, argv=self.family.argv("shell"))
 
     def _launch(self, **config: Any) -> Actor:
         return self.family.launch([PYTHON, "-I", "-S", str(RUNTIME), json.dumps({"capabilities": "all", **config})])

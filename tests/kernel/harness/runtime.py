@@ -97,7 +97,12 @@ def become(config: dict[str, Any]) -> None:
 
 def enter(config: dict[str, Any]) -> None:
     """As `kubectl exec`: into the namespaces of a container that runs."""
-    opened = [(os.open(f"/proc/{config['enter']}/ns/{name}", os.O_RDONLY), kind) for name, kind in NAMESPACES]
+    wanted = config.get("namespaces", ["pid", "mnt"])
+    opened = [
+        (os.open(f"/proc/{config['enter']}/ns/{name}", os.O_RDONLY), kind)
+        for name, kind in NAMESPACES
+        if name in wanted
+    ]
     for fd, kind in opened:
         checked(libc.setns(fd, kind), "setns")
 
