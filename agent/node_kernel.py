@@ -24,6 +24,8 @@ from agent.kernel.store import Maps
 
 BPFFS = "bpf"
 VOLUMES = "volumes"
+LOCK = "agent.lock"
+"""Held by the agent of the node: two would each free what the other serves."""
 
 
 @dataclass(frozen=True, slots=True)

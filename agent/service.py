@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
-import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import AsyncExitStack, suppress
-from pathlib import Path
+from contextlib import AsyncExitStack
 from typing import Any
 
 from agent.csi.driver import NodeService
@@ -34,7 +30,7 @@ from agent.kernel.ring import EventRing
 from agent.kernel_events import KernelEvents
 from agent.kube.files import FileCluster
 from agent.model import EngineName, Source
-from agent.node_kernel import NodeKernel, has_pins, open_kernel, prepare_folder, remove
+from agent.node_kernel import LOCK, NodeKernel, has_pins, open_kernel, prepare_folder
 from agent.observe.admin import AdminServer
 from agent.observe.audit import AuditLog
 from agent.observe.conditions import Conditions, Reason
@@ -49,6 +45,7 @@ from agent.probe import ProbeReport, probe, report
 from agent.publisher import NodePublisher
 from agent.rotation import Rotator
 from agent.settings import Settings
+from agent.sockets import lock
 from agent.sources.file import FileSource
 from agent.status import served_status
 
@@ -89,7 +86,7 @@ class Agent:
         calls.count_with(self.metrics.syscall)
         mounts.count_with(self.metrics.syscall)
         folder = prepare_folder(settings.run_dir)
-        self._closing.callback(os.close, lock_node(settings.run_dir))
+        self._closing.callback(os.close, lock(settings.run_dir / LOCK))
         tmpfs = TmpfsEngine(folder)
         states = StateFiles(settings.state_dir)
         facts = read_facts()
@@ -257,22 +254,6 @@ class Agent:
         }
 
 
-def lock_node(run_dir: Path) -> int:
-    """A descriptor that holds the node until it is closed: two agents would each free what the other serves."""
-    fd = os.open(run_dir / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(fd)
-        raise Refused(
-            Code.FAILED_PRECONDITION,
-            "KERNELSECRET_RUN_DIR",
-            f"another agent works in {run_dir}",
-            "stop it first, or name another folder",
-        ) from error
-    return fd
-
-
 def run(settings: Settings) -> int:
     """Run the agent until SIGTERM or SIGINT; the process's exit status."""
     hardening = harden()
@@ -303,54 +284,3 @@ async def _run(settings: Settings, hardening: Hardening) -> int:
         await agent.stop()
     log.info(Event.AGENT_STOPPED)
     return 0
-
-
-def probe_once(settings: Settings) -> ProbeReport:
-    """Probe this node in a folder that is gone afterwards; a running agent is not touched."""
-    facts = read_facts()
-    folder = Path(tempfile.mkdtemp(prefix="kernelsecret-probe-"))
-    kernel = None
-    try:
-        kernel = open_kernel(folder, facts, lambda error: None)
-        asyncio.run(_probe(kernel, folder))
-        return report(facts, "")
-    except (AgentError, OSError) as error:
-        return report(facts, said(error))
-    finally:
-        if kernel is not None:
-            kernel.close()
-        with suppress(OSError, AgentError):
-            remove(folder, [])
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-async def _probe(kernel: NodeKernel, folder: Path) -> None:
-    await probe(kernel, folder)
-
-
-def clean(settings: Settings) -> int:
-    """Take everything of ours off the node: how many volumes that were. Refused while an agent runs."""
-    if not settings.run_dir.is_dir():
-        return 0
-    lock = lock_node(settings.run_dir)
-    targets = _targets(settings.state_dir) | _shown_below(settings.kubelet_dir)
-    remove(settings.run_dir, sorted(targets))
-    os.close(lock)
-    for target in targets:
-        with suppress(OSError):
-            target.rmdir()
-    shutil.rmtree(settings.state_dir, ignore_errors=True)
-    return len(targets)
-
-
-def _targets(state_dir: Path) -> set[Path]:
-    try:
-        return {state.plan.target_path for state in StateFiles(state_dir).load()}
-    except AgentError:
-        return set()  # the mounts tell
-
-
-def _shown_below(kubelet_dir: Path) -> set[Path]:
-    ours = {Path(mount.point) for mount in mounts.read_mounts() if mount.source == mounts.SOURCE}
-    pods = kubelet_dir.resolve() / "pods"
-    return {point for point in ours if point.is_relative_to(pods) and point.parent not in ours}

@@ -27,8 +27,8 @@ from agent.kernel.node import read_facts
 from agent.kernel.tables import Table
 from agent.model import PodRef
 from agent.node_kernel import BPFFS
-from agent.service import clean
 from agent.settings import Settings
+from agent.upkeep import clean
 from bench import cluster
 from bench.agent_process import AgentProcess, status_of
 from bench.tools import Tools

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from agent.delivery import mounts
@@ -15,6 +15,7 @@ from agent.delivery.shared import SharedSecrets
 from agent.delivery.state import Phase, StateFiles, VolumeState
 from agent.delivery.tmpfs_engine import TmpfsEngine
 from agent.delivery.volumes import Volumes
+from agent.errors import Code, Refused
 from agent.kernel.programs import Programs
 from agent.kernel.store import Maps
 from agent.model import EngineName
@@ -43,11 +44,17 @@ class KernelSide:
 
 
 async def adopt(volumes: Volumes, states: StateFiles, tmpfs: TmpfsEngine, kernel: KernelSide | None) -> Adopted:
-    """Take over the node. Every volume that is left is served, and nothing else of ours remains."""
+    """Take over the node. Every volume that is left is served, and nothing else of ours remains.
+
+    Raises Refused where live volumes would have to be ended, because the kernel side cannot be had just now.
+    """
     mounted = {mount.point for mount in mounts.read_mounts()}
     kept: list[VolumeState] = []
     broken: list[VolumeState] = []
-    for state in states.load():
+    left = states.load()
+    if kernel is None:
+        _refuse_to_end(state for state in left if str(state.plan.target_path) in mounted)
+    for state in left:
         engine: Engine | None = tmpfs if state.engine is EngineName.TMPFS else kernel.engine if kernel else None
         is_whole = state.phase is Phase.PUBLISHED and engine is not None and engine.is_whole(state, mounted)
         (kept if is_whole else broken).append(state)
@@ -63,6 +70,17 @@ async def adopt(volumes: Volumes, states: StateFiles, tmpfs: TmpfsEngine, kernel
     if kernel:
         _refresh(kernel, kept)
     return Adopted(len(kept), len(broken), leftovers)
+
+
+def _refuse_to_end(live: Iterable[VolumeState]) -> None:
+    """Readers go on without an agent; one that cannot serve their volumes must not take them away."""
+    if count := sum(state.engine is EngineName.ITER for state in live):
+        raise Refused(
+            Code.FAILED_PRECONDITION,
+            "node",
+            f"volumes that are served from the kernel ({count}) cannot be taken over without it",
+            "mend what the log says of the probe, or end them with `kernelsecret-ctl agent --clean`",
+        )
 
 
 def _nothing() -> None:

@@ -75,8 +75,8 @@ def _run(settings: Settings) -> int:
 
 
 def _clean(settings: Settings) -> int:
-    from agent import service
+    from agent import upkeep
 
-    count = service.clean(settings)
+    count = upkeep.clean(settings)
     print(f"removed: {count} volumes" if count else "removed: there was no volume")
     return Exit.OK

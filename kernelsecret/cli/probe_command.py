@@ -37,9 +37,9 @@ def _find(admin_socket: Path | None) -> tuple[dict[str, Any], bool]:
         probe = None
     if probe:
         return probe, True
-    from agent import service
+    from agent import upkeep
 
-    return service.probe_once(load({})).as_status(), False
+    return upkeep.probe_once(load({})).as_status(), False
 
 
 def _lines(found: dict[str, Any], *, by_agent: bool) -> list[str]:

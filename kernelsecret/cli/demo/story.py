@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from agent import service
+from agent import upkeep
 from agent.csi.client import CallError, KubeletClient, publish_message
 from agent.errors import AgentError
 from kernelsecret.cli.admin_client import AdminClient
@@ -166,7 +166,7 @@ class Story:
             self.figures.mixed_reads = sum(reader.counts.mixed for reader in self._readers)
 
     def _strike(self, stage: Stage) -> None:
-        service.clean(stage.settings(self._engine))
+        upkeep.clean(stage.settings(self._engine))
         if left := stage.strike():
             self.figures.problems.append(LEFT + ", ".join(left))
 
