@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,11 +53,25 @@ class Guard:
         return objects | (set(eyes.own_descriptors()) - set(self._descriptors))
 
 
+HAS_FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Notes that a test has failed, for the guard."""
+    report = yield
+    if report.failed:
+        item.stash[HAS_FAILED] = True
+    return report
+
+
 @pytest.fixture(autouse=True)
-def guard(tmp_path: Path) -> Iterator[Guard]:
+def guard(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Guard]:
     """After every test no map, program, link, mount or cgroup of it remains."""
     kept = Guard(tmp_path)
     yield kept
+    if request.node.stash.get(HAS_FAILED, False):
+        return  # what the failure shows still refers to the node
     wait_until(
         lambda: not kept.remains(), lambda: f"nothing remains of the test, but {sorted(map(str, kept.remains()))}"
     )

@@ -53,10 +53,18 @@ class Model:
         elif what == "end" and isinstance(which, int):
             if self.node.volumes:
                 self.node.end(self.node.volumes[which % len(self.node.volumes)])
-            shown = {file.ref for volume in self.node.volumes for file in volume.state.plan.files}
-            self.current = {name: values for name, values in self.current.items() if name in shown}
+            self.forget()
         elif what == "retire":
             self.node.retire()
+
+    def forget(self) -> None:
+        """What no volume shows is nobody's."""
+        shown = {(file.ref, file.key) for volume in self.node.volumes for file in volume.state.plan.files}
+        self.current = {
+            name: {key: value for key, value in values.items() if (name, key) in shown}
+            for name, values in self.current.items()
+            if name in {file_ref for file_ref, _ in shown}
+        }
 
     def check(self) -> None:
         for volume in self.node.volumes:

@@ -150,7 +150,8 @@ class Node:
         target.mkdir()
         versions = {}
         for name, values in secrets.items():
-            known = self.values.get(ref(name), {}) if self.kernel.secrets.get(ref(name)) else {}
+            shared = self.kernel.secrets.get(ref(name))
+            known = {key: self.values[ref(name)][key] for key in shared.items} if shared else {}
             known = self.values[ref(name)] = {**values, **known}
             versions[ref(name)] = SecretVersion(ref(name), dict(known))
         files = [FilePlan(key, ref(name), key, mode) for name, values in secrets.items() for key in values]
