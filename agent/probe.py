@@ -9,10 +9,12 @@ import errno
 import os
 import secrets
 import uuid
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from agent.delivery import mounts
 from agent.delivery.iter_engine import IterEngine
 from agent.delivery.pods import Pods
 from agent.errors import AgentError
@@ -67,6 +69,10 @@ async def probe(kernel: NodeKernel, run_dir: Path) -> None:
     )
     target = run_dir / SEEN_BY_NOBODY
     target.mkdir(exist_ok=True)
+    # One that died in its probe left its canary mounted here; what else it left, adoption clears.
+    for _ in mounts.mounts_below(target, mounts.read_mounts()):
+        with suppress(mounts.MountError):
+            mounts.unmount(target)
     canary = secrets.token_bytes(64)
     plan = _plan(target)
     state = engine.begin(plan, {CANARY: SecretVersion(CANARY, {"canary": canary})})
