@@ -67,8 +67,12 @@ class Mortal:
 
 
 def chosen(steps: list[str], most: int = MOST_TRIED) -> list[int]:
-    """Numbers of the steps to die at, from 1: all, or the first of each kind and as many others as are asked for."""
+    """Numbers of the steps to die at, from 1: all of them if there are no more than `most`; else without those that
+    follow one of their own kind, and then the first of each kind with as many others as there is room for."""
     numbers = list(range(1, len(steps) + 1))
+    if len(numbers) <= most:
+        return numbers
+    numbers = [number for number in numbers if number == 1 or steps[number - 1] != steps[number - 2]]
     if len(numbers) <= most:
         return numbers
     first = {steps.index(kind) + 1 for kind in set(steps)}

@@ -14,7 +14,7 @@ from tests.agent.scene import OWN_KEYS, Scene, opened, version
 from tests.agent.tree import files_of
 
 FIRST_STARTS = 24
-ADOPTIONS = 40
+ADOPTIONS = 60
 
 
 @pytest.fixture

@@ -207,6 +207,24 @@ async def test_a_bpffs_that_is_read_only_refuses_publishes_and_rotates_on(node: 
     await recovers(node, "bpffs-read-only")
 
 
+async def test_an_agent_that_starts_without_its_bpffs_ends_no_live_volume(node: Node, served: Pod) -> None:
+    """Regression: it went on by tmpfs, and unmounted what the kernel served."""
+    await node.started()
+    before = await published(node, served)
+    node.kill()
+    remount(node.run / "bpf", "ro")
+    node.start()
+    assert node.ended() != 0
+    (failed,) = node.logged("agent failed")
+    assert failed["field"] == "node"
+    assert node.logged("engine probed")[-1]["reason"].endswith("(Read-only file system)")
+    still(node, served, "1")
+    remount(node.run / "bpf", "rw")
+    await node.started()
+    assert node.footprint() == before
+    await rotates(node, served, "2")
+
+
 async def test_an_unpublish_that_fails_is_finished_by_the_next(node: Node, served: Pod) -> None:
     await node.started()
     empty = node.footprint()
