@@ -14,7 +14,7 @@ ARGS ?=
 PY := .venv/bin/python
 say = printf '\033[1m==> %s\033[0m\n' '$(1)'
 
-.PHONY: help demo test test-fast test-kernel lint format bench build environment lock clean
+.PHONY: help demo test test-fast test-kernel test-kernels lint format bench build environment lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +40,11 @@ test-kernel: build ## Tests on the running kernel (need root and BPF; elsewhere 
 	@if [ "$$(id -u)" = 0 ] || [ "$${CI:-}" = true ]; then scripts/apt.sh test; fi
 	@$(call say,kernel tests)
 	@$(PY) -m pytest tests/kernel tests/agent $(ARGS)
+
+test-kernels: build ## The same on Debian's 6.1 and 6.12 in emulation, with each lockdown (an hour; not in `make test`)
+	@scripts/apt.sh test kernels
+	@$(call say,other kernels)
+	@$(PY) -m pytest -m kernels tests/kernels $(ARGS)
 
 lint: build ## ruff, mypy, import directions
 	@$(call say,ruff)
