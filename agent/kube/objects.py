@@ -129,7 +129,12 @@ class Objects(Generic[T]):
 
     @contextmanager
     def _opened(self, file: str, shown_name: str) -> Any:
-        folder = os.open(self._folder, _FLAGS | os.O_DIRECTORY)
+        try:
+            folder = os.open(self._folder, _FLAGS | os.O_DIRECTORY)
+        except FileNotFoundError:
+            # Not "there is none": that would let the agent take every pod for gone.
+            why = "the folder of its kind is not there"
+            raise Refused(Code.UNAVAILABLE, shown_name, why, f"look at {self._folder}") from None
         try:
             self._judge(os.fstat(folder), shown_name, "its folder", str(self._folder))
             fd = os.open(file, _FLAGS, dir_fd=folder)
