@@ -83,6 +83,12 @@ static __always_inline int refuse(struct reader *r, __u32 reason, __u32 action)
 	return fail(r->seq);
 }
 
+/* Could this task be the one that holds too many files? One with room for few cannot, and is not killed for another's. */
+static __always_inline bool may_hold(struct ks_grant *grant, struct task_struct *task)
+{
+	return task->files->fdt->max_fds > grant->open_limit;
+}
+
 /* 0: serve. Otherwise the read has been refused. */
 static __always_inline bool is_refused(struct reader *r, struct bpf_map *map)
 {
@@ -98,13 +104,15 @@ static __always_inline bool is_refused(struct reader *r, struct bpf_map *map)
 		refuse(r, KS_REASON_POD, KS_ACTION_DENY);
 		return true;
 	}
+	reason = judge(grant, r->task);
 	if (open > grant->open_limit) {
 		/* The buffer of this read is already allocated: only its holder's end frees it. */
+		bool is_far_over = open > (__s64)grant->open_limit * KS_KILL_FACTOR;
+
 		refuse(r, KS_REASON_OPEN_FILES,
-		       open > (__s64)grant->open_limit * KS_KILL_FACTOR ? KS_ACTION_KILL : KS_ACTION_DENY);
+		       is_far_over && (reason || may_hold(grant, r->task)) ? KS_ACTION_KILL : KS_ACTION_DENY);
 		return true;
 	}
-	reason = judge(grant, r->task);
 	if (!reason)
 		return false;
 	if (grant->action != KS_ACTION_AUDIT) {

@@ -80,10 +80,19 @@ struct mm_struct {
 	struct file *exe_file;
 };
 
+struct fdtable {
+	unsigned int max_fds;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
+};
+
 struct task_struct {
 	int pid;
 	int tgid;
 	struct mm_struct *mm;
+	struct files_struct *files;
 	struct nsproxy *nsproxy;
 	struct css_set *cgroups;
 	struct task_struct *group_leader;

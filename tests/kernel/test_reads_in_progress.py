@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 from agent.kernel.layout import Limit, Reason
+from agent.model import AccessRule, From
 from tests.kernel.harness.family import Actor
 from tests.kernel.harness.node import Node, Volume
 from tests.kernel.harness.values import pattern, version
@@ -122,6 +123,20 @@ def test_too_many_open_files_of_a_volume_are_refused_and_far_too_many_end_the_re
     greedy.begin("open_many", "/secrets/password", 8 * Limit.KILL_FACTOR + 8)
     assert greedy.is_gone()
     assert app.read("/secrets/password").data == b"hunter2"
+
+
+def test_who_holds_few_files_is_not_killed_for_what_another_holds(node: Node) -> None:
+    """Else a shell that may not read could have the application killed, by opening files and never reading them."""
+    pod = node.pod()
+    volume = node.publish(pod, {"db": {"password": b"hunter2"}}, AccessRule(From.APP), open_files=80)
+    app = pod.container()
+    shell = pod.exec(app)
+    held = [shell.open("/secrets/password") for _ in range(80 * Limit.KILL_FACTOR + 8)]
+    assert app.read("/secrets/password").errno == errno.E2BIG
+    shell.begin("read_fd", held[0])
+    assert shell.is_gone()
+    assert app.read("/secrets/password").data == b"hunter2"
+    assert volume.refusals() == {Reason.OPEN_FILES: 2}
 
 
 def test_open_files_of_one_pod_are_not_counted_for_another(node: Node) -> None:
