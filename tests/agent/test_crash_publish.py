@@ -5,13 +5,16 @@ All the time another pod reads the same secrets through its own volume.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Iterator
 
 import pytest
 
 from tests.agent.crashes import NEVER, Mortal, chosen, nothing
 from tests.agent.harness import Node, until
 from tests.agent.scene import LONG, OWN_KEYS, Scene, opened, version
+
+AT_ONCE = 12
 
 
 @pytest.fixture
@@ -88,3 +91,25 @@ async def test_a_rotation_can_be_killed_at_every_step(scene: Scene) -> None:
         assert sizes == [len(new[key]) for key in OWN_KEYS]
         tag += 2
     await scene.back(settled, str(tag))
+
+
+async def test_many_calls_at_once_survive_kills_in_their_middle(scene: Scene) -> None:
+    node, mortal = scene.node, scene.mortal
+    pods = [node.pod(f"many-{number}", "payments") for number in range(AT_ONCE)]
+
+    async def tried(calls: list[Coroutine[None, None, None]]) -> None:
+        """As kubelet, which meets an agent that dies."""
+        await asyncio.gather(*calls, return_exceptions=True)
+
+    for die_at in (AT_ONCE * 3, AT_ONCE * 10, AT_ONCE * 17):
+        await mortal.arm(die_at)
+        await mortal.dies(lambda: tried([node.publish(pod) for pod in pods]))
+        await scene.revived()
+        await asyncio.gather(*(node.publish(pod) for pod in pods))
+        for pod in pods:
+            assert (pod.target / OWN_KEYS[0]).stat().st_size == len(version("1")[OWN_KEYS[0]])
+        await mortal.arm(die_at // 5)
+        await mortal.dies(lambda: tried([node.unpublish(pod) for pod in pods]))
+        await scene.revived()
+        await asyncio.gather(*(node.unpublish(pod) for pod in pods))
+        await node.settled(scene.before)

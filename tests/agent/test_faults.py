@@ -279,6 +279,41 @@ async def test_a_key_that_leaves_the_source_is_told_and_served_on(node: Node, se
     await recovers(node, "source-down")
 
 
+async def test_a_value_that_outgrows_its_quota_is_served_and_told(node: Node, served: Pod) -> None:
+    """A bound keeps new volumes out; it does not make an application stale."""
+    node.interceptor("payments", [files_of("payments/db", "password")], limits={"pod": {"bytes": 5000}})
+    await node.started()
+    await published(node, served)
+    large = b"x" * 6000
+    node.secret("payments/db", {"password": large})
+    await node.shows(served, "password", large)
+    await until(lambda: degraded(node, "quota-exceeded"), "the condition shows")
+    assert "spec.limits.pod.bytes" in node.conditions()["quota-exceeded"]
+    await rotates(node, served, "2")
+    await recovers(node, "quota-exceeded")
+
+
+async def test_a_cluster_that_cannot_be_seen_ends_no_volume(node: Node, served: Pod) -> None:
+    """Not seen is not gone: a pod without a cgroup here has nobody else to speak for it."""
+    await node.started()
+    await published(node, served)
+    node.kill()
+    node.cgroups.remove()
+    away = node.base / "away"
+    node.cluster.rename(away)
+    await node.started()
+    assert node.status()["adopted"] == 1
+    assert [one["pod"] for one in node.status()["volumes"]] == ["web"]
+    assert (await node.refused(served)).code == "UNAVAILABLE"
+    away.rename(node.cluster)
+    await node.publish(served)
+    node.kill()
+    (node.cluster / "pods/shop.web.yaml").unlink()
+    await node.started()
+    assert node.status()["volumes"] == []
+    assert not served.target.exists()
+
+
 @contextmanager
 def small_folder(node: Node, pages: int = 2) -> Iterator[Path]:
     """A folder on a file system of its own; the agent ends before it goes."""
