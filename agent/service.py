@@ -89,7 +89,7 @@ class Agent:
         self._closing.callback(os.close, lock(settings.run_dir / LOCK))
         tmpfs = TmpfsEngine(folder)
         states = StateFiles(settings.state_dir)
-        facts = read_facts()
+        facts = read_facts(settings.cgroup_root)
         kernel = await self._open_kernel(facts)
         assert self.report is not None
         engines = {EngineName.TMPFS: tmpfs} | ({EngineName.ITER: kernel.engine} if kernel else {})

@@ -21,7 +21,7 @@ from agent.sockets import lock
 
 def probe_once(settings: Settings) -> ProbeReport:
     """Probe this node in a folder that is gone afterwards; a running agent is not touched."""
-    facts = read_facts()
+    facts = read_facts(settings.cgroup_root)
     folder = Path(tempfile.mkdtemp(prefix="kernelsecret-probe-"))
     kernel = None
     try:

@@ -29,8 +29,11 @@ class NodeFacts:
     mount_ns: int
 
 
-def parse_hierarchy(self_cgroup: str, mountinfo: str) -> CgroupHierarchy | None:
-    """The hierarchy that pods live in, from /proc/self/cgroup and /proc/self/mountinfo.
+CGROUP_ROOT = Path("/sys/fs/cgroup")
+
+
+def parse_hierarchy(self_cgroup: str, mountinfo: str, below: Path = CGROUP_ROOT) -> CgroupHierarchy | None:
+    """The hierarchy that pods live in, from /proc/self/cgroup and the mounts at or below `below` in mountinfo.
 
     v1's memory controller where it is mounted (kubelet puts every pod into each v1 controller); else the unified one.
     """
@@ -38,7 +41,7 @@ def parse_hierarchy(self_cgroup: str, mountinfo: str) -> CgroupHierarchy | None:
     for line in mountinfo.splitlines():
         left, _, right = line.partition(" - ")
         fields, super_block = left.split(), right.split()
-        if len(fields) > 4 and len(super_block) > 2:
+        if len(fields) > 4 and len(super_block) > 2 and Path(fields[4]).is_relative_to(below):
             mounts.append((super_block[0], fields[4], super_block[2].split(",")))
     for line in self_cgroup.splitlines():
         number, _, rest = line.partition(":")
@@ -68,12 +71,12 @@ def _read(path: str) -> str:
         return ""
 
 
-def read_facts(mount_ns_of: str = "/proc/self/ns/mnt") -> NodeFacts:
-    """The facts of this node."""
+def read_facts(cgroup_root: Path = CGROUP_ROOT) -> NodeFacts:
+    """The facts of this node, whose cgroup file systems are seen at `cgroup_root`."""
     return NodeFacts(
         kernel=os.uname().release,
         lockdown=parse_lockdown(_read("/sys/kernel/security/lockdown")),
         has_btf=Path("/sys/kernel/btf/vmlinux").exists(),
-        cgroup=parse_hierarchy(_read("/proc/self/cgroup"), _read("/proc/self/mountinfo")),
-        mount_ns=os.stat(mount_ns_of).st_ino,
+        cgroup=parse_hierarchy(_read("/proc/self/cgroup"), _read("/proc/self/mountinfo"), cgroup_root),
+        mount_ns=os.stat("/proc/self/ns/mnt").st_ino,
     )

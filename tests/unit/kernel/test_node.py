@@ -52,3 +52,10 @@ def test_a_node_without_cgroups_has_no_hierarchy(mountinfo: str) -> None:
 )
 def test_the_lockdown_is_the_word_in_brackets(text: str, word: str) -> None:
     assert parse_lockdown(text) == word
+
+
+def test_only_mounts_at_the_asked_for_place_count() -> None:
+    elsewhere = UNIFIED.replace("/sys/fs/cgroup", "/host/sys/fs/cgroup")
+    assert parse_hierarchy("0::/\n", elsewhere) is None
+    found = parse_hierarchy("0::/\n", elsewhere, Path("/host/sys/fs/cgroup"))
+    assert found == CgroupHierarchy(2, 0, Path("/host/sys/fs/cgroup"))
