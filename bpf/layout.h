@@ -115,7 +115,8 @@ struct ks_set {
 	__u32 oldest; /* generations below this one are being wiped */
 	__u64 long_items; /* bit n: some generation of item n has needed a session; never taken back */
 	__u64 flips;
-	__u64 reserved[4];
+	__u64 flipped_ns; /* CLOCK_REALTIME of the last flip, for the agent alone: files older than it were not told */
+	__u64 reserved[3];
 };
 
 struct ks_file_key {

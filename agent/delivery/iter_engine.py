@@ -157,12 +157,18 @@ class IterEngine:
         layout.point_data(root, ".")
 
     def touch_stale(self, state: VolumeState) -> None:
-        """After a restart: tell a volume of flips that an earlier agent did not get to tell it of."""
+        """After a restart: tell a volume of flips that an earlier agent may not have got to tell it of.
+
+        A file whose key did not change in the last flip is told once too often rather than another never.
+        """
+        stale: dict[SecretRef, set[str]] = {}
         for number, file in enumerate(state.plan.files):
-            shared = self._secrets.get(file.ref)
-            path = self._root / state.name / layout.STORE / str(number)
-            if shared is not None and os.stat(path).st_size != shared.size(file.key):
-                self.touch(state, file.ref, {file.key})
+            shown = os.stat(self._root / state.name / layout.STORE / str(number))
+            is_old = shown.st_mtime_ns < self._secrets.flipped_ns(file.ref)
+            if is_old or shown.st_size != self._secrets[file.ref].size(file.key):
+                stale.setdefault(file.ref, set()).add(file.key)
+        for ref, keys in stale.items():
+            self.touch(state, ref, keys)
 
     def sizes(self, state: VolumeState) -> list[int]:
         """Bytes of the current value of each file, in the plan's order."""

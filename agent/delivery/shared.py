@@ -7,6 +7,7 @@ stay for a while, so that a read under way ends with what it began; then they ar
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -59,6 +60,10 @@ class SharedSecrets:
     def get(self, ref: SecretRef) -> Shared | None:
         """The secret, where some volume shows it."""
         return self._secrets.get(ref)
+
+    def flipped_ns(self, ref: SecretRef) -> int:
+        """CLOCK_REALTIME nanoseconds of the secret's last flip, also one of an earlier agent; 0 before the first."""
+        return self._maps.sets[self._secrets[ref].slot].flipped_ns
 
     def __getitem__(self, ref: SecretRef) -> Shared:
         return self._secrets[ref]
@@ -192,6 +197,7 @@ class SharedSecrets:
     def _flip(self, shared: Shared) -> None:
         entry = self._maps.sets[shared.slot]
         shared.generation += 1
+        entry.flipped_ns = time.time_ns()
         entry.current = shared.generation
         entry.flips += 1
         over = len(shared.values) - MOST_RETAINED

@@ -152,13 +152,15 @@ class Set(Structure):
     oldest: int
     long_items: int
     flips: int
+    flipped_ns: int
     _fields_ = (
         ("id", c_uint64),
         ("current", c_uint32),
         ("oldest", c_uint32),
         ("long_items", c_uint64),
         ("flips", c_uint64),
-        ("reserved", c_uint64 * 4),
+        ("flipped_ns", c_uint64),
+        ("reserved", c_uint64 * 3),
     )
 
 
