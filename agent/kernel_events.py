@@ -12,6 +12,7 @@ from agent.kernel.store import Maps
 from agent.observe.metrics import Metrics
 from agent.observe.recorder import Recorder
 from agent.observe.records import Action, Kind, ReadRecord, Rule
+from agent.observe.text import wall_clock
 
 RULE = {
     Reason.NONE: Rule.NONE,
@@ -52,7 +53,7 @@ class KernelEvents:
         plan = state.plan
         self._recorder.record(
             ReadRecord(
-                time_ns=_wall_clock(event.time_ns),
+                time_ns=wall_clock(event.time_ns, now_kernel_ns=time.monotonic_ns(), now_wall_ns=time.time_ns()),
                 kind=KIND[EventType(event.type)],
                 volume_id=plan.volume_id,
                 namespace=plan.pod.namespace,
@@ -99,8 +100,3 @@ class KernelEvents:
         before = self._counted.get((grant_id, what), 0)
         self._counted[grant_id, what] = now
         return max(0, now - before)
-
-
-def _wall_clock(monotonic_ns: int) -> int:
-    """An event's time is CLOCK_MONOTONIC, a record's is the wall's."""
-    return time.time_ns() - time.monotonic_ns() + monotonic_ns

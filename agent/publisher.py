@@ -97,7 +97,6 @@ class NodePublisher:
         self._ledger.release(volume_id)
         self._conditions.clear(Reason.QUOTA_EXCEEDED, volume_id)
         self._rotator.forget_unused()
-        self._count()
         pod = state.plan.pod
         if not self._ledger.usage(pod.namespace).volumes:
             self._metrics.forget_namespace(pod.namespace)
@@ -133,7 +132,6 @@ class NodePublisher:
             state = await self._begin(plan, versions)
         finally:
             self._rotator.forget_unused()
-        self._count()
         self._record(state, versions)
 
     async def _fetch(self, plan: VolumePlan) -> Mapping[SecretRef, SecretVersion]:
@@ -194,7 +192,8 @@ class NodePublisher:
             )
         return Refused(Code.INTERNAL, "node", f"{call}: {name}", "look into the agent's log")
 
-    def _count(self) -> None:
+    def count(self) -> None:
+        """Bring the gauges of volumes and quotas up to date; called before the metrics are read."""
         counts: dict[str, int] = {self._volumes.engine.name.value: 0}
         for state in self._volumes.all():
             counts[state.engine.value] = counts.get(state.engine.value, 0) + 1

@@ -117,6 +117,7 @@ class Agent:
             await self._listen_to_kernel(kernel, volumes)
         await self._adopt(volumes, states, tmpfs, kernel, rotator)
         await publisher.end_orphans(lambda uid: cgroup_root is not None and find_pod(cgroup_root, uid) is not None)
+        self.metrics.refresh = lambda: self._refresh(publisher)
         publisher.is_ready = True
         log.info(Event.AGENT_READY, engine=volumes.engine.name.value, volumes=len(volumes))
 
@@ -160,12 +161,16 @@ class Agent:
     def _audit_recovered(self) -> None:
         self.conditions.clear(Reason.AUDIT_FAILING)
 
+    def _refresh(self, publisher: NodePublisher) -> None:
+        publisher.count()
+        if self.events:
+            self.events.sum_up()
+
     def _freeing_failed(self, error: BaseException) -> None:
         self.conditions.hold(Reason.KERNEL_LIMIT, "freeing", said(error))
 
     async def _listen_to_kernel(self, kernel: NodeKernel, volumes: Volumes) -> None:
         self.events = KernelEvents(volumes, kernel.binaries, kernel.maps, self.recorder, self.metrics)
-        self.metrics.refresh = self.events.sum_up
         ring = EventRing(kernel.maps.events_fd, self.events.handle)
         loop = asyncio.get_running_loop()
         ring.attach(loop)

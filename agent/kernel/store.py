@@ -130,14 +130,6 @@ class Maps:
         calls.delete_batch(self._fd["chunks"], keys)
         self.chunks_used -= len(keys)
 
-    def read_value(self, value_id: int, size: int) -> bytes:
-        """A value as it is stored (for the agent's own use: adoption and tests)."""
-        found = []
-        for key in self._chunk_keys(value_id, size):
-            chunk = calls.lookup(self._fd["chunks"], key, Chunk)
-            found.append(bytes(chunk.data)[: chunk.bytes] if chunk else b"")
-        return b"".join(found)
-
     def _chunk_keys(self, value_id: int, size: int) -> Array[ChunkKey]:
         count = -(-size // Limit.CHUNK_BYTES)
         return (ChunkKey * count)(*(ChunkKey(value_id, index) for index in range(count)))
