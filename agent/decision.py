@@ -10,9 +10,9 @@ import signal
 from collections.abc import Collection
 from datetime import datetime
 
-from agent.errors import Code, Refused
 from agent.kube.cluster import LivePod
 from agent.model import AccessRule, Action, FilePlan, From, Notify, PublishRequest, Quota, SecretRef, VolumePlan
+from kernelsecret.errors import Code, Refused
 from kernelsecret.interceptor import (
     InterceptorSpec,
     NamespaceLimits,

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.errors import Code, Refused
+from kernelsecret.errors import Code, Refused
 
 PR_GET_DUMPABLE = 3
 PR_SET_DUMPABLE = 4

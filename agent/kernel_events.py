@@ -12,7 +12,7 @@ from agent.kernel.store import Maps
 from agent.observe.metrics import Metrics
 from agent.observe.recorder import Recorder
 from agent.observe.records import Action, Kind, ReadRecord, Rule
-from agent.observe.text import wall_clock
+from telemetry.text import wall_clock
 
 RULE = {
     Reason.NONE: Rule.NONE,

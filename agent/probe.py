@@ -17,12 +17,12 @@ from typing import Any
 from agent.delivery import mounts
 from agent.delivery.iter_engine import IterEngine
 from agent.delivery.pods import Pods
-from agent.errors import AgentError
 from agent.kernel.layout import Event, EventType, FromCode
 from agent.kernel.node import NodeFacts
 from agent.kernel.ring import EventRing
 from agent.model import AccessRule, EngineName, FilePlan, From, PodRef, SecretRef, SecretVersion, VolumePlan
 from agent.node_kernel import VOLUMES, NodeKernel
+from kernelsecret.errors import KernelSecretError
 
 CANARY = SecretRef("probe", "canary")
 SEEN_BY_NOBODY = "probe"
@@ -44,7 +44,7 @@ class ProbeReport:
         return asdict(self) | {"engine": self.engine.value}
 
 
-class ProbeFailed(AgentError):
+class ProbeFailed(KernelSecretError):
     """The canary did not do what a secret must do; the text says what it did instead."""
 
 

@@ -14,7 +14,6 @@ from agent.delivery.mounts import MountError
 from agent.delivery.quota import Ledger
 from agent.delivery.state import StateUnwritable, VolumeState
 from agent.delivery.volumes import Volumes
-from agent.errors import Code, Refused
 from agent.kernel.calls import KernelError
 from agent.kube.cluster import Cluster
 from agent.model import PodRef, PublishRequest, SecretRef, SecretVersion, VolumePlan
@@ -23,6 +22,7 @@ from agent.observe.metrics import Metrics
 from agent.observe.recorder import Recorder
 from agent.observe.records import KernelLimit, Published, PublishRefused, Unpublished
 from agent.rotation import Rotator
+from kernelsecret.errors import Code, Refused
 
 LIMITS = {
     errno.ENOMEM: "the kernel is out of memory",

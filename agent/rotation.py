@@ -14,15 +14,15 @@ from agent.delivery.notify import Notifier
 from agent.delivery.quota import Ledger
 from agent.delivery.state import VolumeState
 from agent.delivery.volumes import Volumes
-from agent.errors import AgentError, Refused, said
 from agent.kernel.calls import KernelError
 from agent.model import SecretRef, SecretVersion, Source
 from agent.observe.conditions import Conditions, Reason
-from agent.observe.logkeys import Event
-from agent.observe.logs import get_logger, problem
 from agent.observe.metrics import Metrics
 from agent.observe.recorder import Recorder
 from agent.observe.records import KernelLimit, Rotated
+from kernelsecret.errors import KernelSecretError, Refused, said
+from telemetry.logkeys import Event
+from telemetry.logs import get_logger, problem
 
 FIRST_RETRY_S = 0.5
 LONGEST_RETRY_S = 5.0
@@ -169,7 +169,7 @@ class Rotator:
         else:
             self._conditions.clear(Reason.QUOTA_EXCEEDED, volume_id)
 
-    def _not_shown(self, ref: SecretRef, error: AgentError | OSError) -> None:
+    def _not_shown(self, ref: SecretRef, error: KernelSecretError | OSError) -> None:
         self._conditions.hold(Reason.ROTATION_FAILED, str(ref), said(error))
         log.error(Event.ROTATION_FAILED, secret=str(ref), **problem(error))
         if isinstance(error, KernelError):

@@ -21,7 +21,6 @@ from agent.delivery.quota import Ledger
 from agent.delivery.state import StateFiles, VolumeState
 from agent.delivery.tmpfs_engine import TmpfsEngine
 from agent.delivery.volumes import Volumes
-from agent.errors import AgentError, Code, Refused, said
 from agent.hardening import Hardening, harden
 from agent.kernel import calls
 from agent.kernel.node import NodeFacts, read_facts
@@ -32,12 +31,9 @@ from agent.kube.files import FileCluster
 from agent.model import EngineName, Source
 from agent.node_kernel import LOCK, NodeKernel, has_pins, open_kernel, prepare_folder
 from agent.observe.admin import AdminServer
-from agent.observe.audit import AuditLog
 from agent.observe.conditions import Conditions, Reason
 from agent.observe.events import EventHub
 from agent.observe.health import HealthServer
-from agent.observe.logkeys import Event
-from agent.observe.logs import configure, get_logger, problem
 from agent.observe.metrics import Metrics
 from agent.observe.recorder import Recorder
 from agent.observe.records import Adopted
@@ -48,6 +44,10 @@ from agent.settings import Settings
 from agent.sockets import lock
 from agent.sources.file import FileSource
 from agent.status import served_status
+from kernelsecret.errors import Code, KernelSecretError, Refused, said
+from telemetry.audit import AuditLog
+from telemetry.logkeys import Event
+from telemetry.logs import configure, get_logger, problem
 
 STOP_GRACE_S = 5.0
 VERSION = "0.1.0"
@@ -81,7 +81,7 @@ class Agent:
         self._closing = AsyncExitStack()
 
     async def start(self) -> None:
-        """Open, probe, adopt, serve. Raises AgentError where it cannot."""
+        """Open, probe, adopt, serve. Raises KernelSecretError where it cannot."""
         settings = self.settings
         calls.count_with(self.metrics.syscall)
         mounts.count_with(self.metrics.syscall)
@@ -144,7 +144,7 @@ class Agent:
                     await probe(kernel, settings.run_dir)
             except Refused:
                 raise  # another layout: going on by tmpfs would leave the node's volumes to nobody
-            except (AgentError, OSError) as error:
+            except (KernelSecretError, OSError) as error:
                 reason = reason or said(error)
         self.report = report(facts, reason)
         log.info(Event.PROBED, engine=self.report.engine.value, reason=reason or None, kernel=facts.kernel)
@@ -266,7 +266,7 @@ def run(settings: Settings) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C core writes past the log
     try:
         return asyncio.run(_run(settings, hardening))
-    except AgentError as error:
+    except KernelSecretError as error:
         log.error(Event.AGENT_FAILED, **problem(error))
         raise
 

@@ -18,7 +18,6 @@ from typing import Any, Self
 
 import msgspec
 
-from agent.errors import Code, Refused
 from agent.setting_types import (
     Address,
     absolute_path,
@@ -29,6 +28,7 @@ from agent.setting_types import (
     one_of,
     socket_path,
 )
+from kernelsecret.errors import Code, Refused
 from kernelsecret.names import DRIVER_NAME
 
 PREFIX = "KERNELSECRET_"

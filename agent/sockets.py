@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from agent.errors import Code, Refused
+from kernelsecret.errors import Code, Refused
 
 FOLDER_MODE = 0o700
 SHARED_FOLDER_MODE = 0o750

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from agent.delivery import mounts
 from agent.delivery.state import StateFiles
-from agent.errors import AgentError, said
 from agent.kernel.node import read_facts
 from agent.node_kernel import LOCK, open_kernel, remove
 from agent.probe import ProbeReport, probe, report
 from agent.settings import Settings
 from agent.sockets import lock
+from kernelsecret.errors import KernelSecretError, said
 
 
 def probe_once(settings: Settings) -> ProbeReport:
@@ -28,12 +28,12 @@ def probe_once(settings: Settings) -> ProbeReport:
         kernel = open_kernel(folder, facts, lambda error: None)
         asyncio.run(probe(kernel, folder))
         return report(facts, "")
-    except (AgentError, OSError) as error:
+    except (KernelSecretError, OSError) as error:
         return report(facts, said(error))
     finally:
         if kernel is not None:
             kernel.close()
-        with suppress(OSError, AgentError):
+        with suppress(OSError, KernelSecretError):
             remove(folder, [])
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -56,7 +56,7 @@ def clean(settings: Settings) -> int:
 def _targets(state_dir: Path) -> set[Path]:
     try:
         return {state.plan.target_path for state in StateFiles(state_dir).load()}
-    except AgentError:
+    except KernelSecretError:
         return set()  # the mounts tell
 
 

@@ -58,6 +58,13 @@ class Unenforced(StrEnum):
     ALLOW = "allow"
 
 
+class EphemeralContainers(StrEnum):
+    """Whether an ephemeral container may be added to a pod that holds our volumes: it reaches them through /proc."""
+
+    REFUSE = "refuse"
+    ALLOW = "allow"
+
+
 class _Wire(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True, kw_only=True):
     """camelCase outside; a field that nobody knows is an error, because it is a typing error."""
 
@@ -116,6 +123,8 @@ class Delivery(_Wire, frozen=True, kw_only=True):
     modes: tuple[Mode, ...] = (Mode.EBPF,)
     placement: Placement = Placement.PREFER
     on_unavailable: OnUnavailable = OnUnavailable.KEEP
+    containers: tuple[str, ...] = ()
+    """Names of the containers that get the files; empty: all but the proxies that injectors are known to add."""
 
 
 class Access(_Wire, frozen=True, kw_only=True):
@@ -125,6 +134,7 @@ class Access(_Wire, frozen=True, kw_only=True):
     binaries: tuple[str, ...] = ()
     action: AccessAction = AccessAction.DENY
     unenforced: Unenforced = Unenforced.REFUSE
+    ephemeral_containers: EphemeralContainers = EphemeralContainers.REFUSE
 
 
 class NotifySpec(_Wire, frozen=True, kw_only=True):
@@ -187,6 +197,9 @@ class ObjectMeta(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
     generation: int = 0
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
+    finalizers: tuple[str, ...] = ()
+    resource_version: str = ""
+    deletion_timestamp: str | None = None
 
 
 class Condition(msgspec.Struct, rename="camel", frozen=True, kw_only=True):

@@ -29,14 +29,53 @@ ANNOTATION_INJECT_OFF: Final = "false"
 ANNOTATION_MODE: Final = f"{GROUP}/mode"
 ANNOTATION_MODE_AUTO: Final = "auto"
 
-# Pod annotation, written by admission: the interceptor that was chosen.
+# Pod annotation: names of containers, with commas, that get the files; never more than the interceptor allows.
+ANNOTATION_CONTAINERS: Final = f"{GROUP}/containers"
+
+# Pod annotations and label, written by admission alone: what was chosen for the pod.
 ANNOTATION_INTERCEPTOR: Final = f"{GROUP}/interceptor"
+ANNOTATION_CHOSEN_MODE: Final = f"{GROUP}/chosen-mode"
+ANNOTATION_INJECTED_CONTAINERS: Final = f"{GROUP}/injected-containers"
+LABEL_INJECTED: Final = f"{GROUP}/injected"
+LABEL_INJECTED_YES: Final = "true"
+
+# What admission puts into a pod's spec: the volume's name, and the folder that its mount is named in.
+VOLUME_NAME: Final = "kernelsecret"
+MOUNT_ROOT: Final = "/var/run/secrets"
 
 # Pod annotation, honoured only where pods are read from files that root owns: the host's pid of the pod's first task.
 ANNOTATION_FIRST_PID: Final = f"{GROUP}/first-pid"
 
 # Node label: how this node serves volumes (`iter`, `rewrite`, `tmpfs`).
 LABEL_ENGINE: Final = f"{GROUP}/engine"
+
+# Finalizer of a SecretInterceptor: pods still show what it gave them.
+FINALIZER_IN_USE: Final = f"{GROUP}/in-use"
+
+# Where the product itself lives, and the objects that it keeps there.
+SYSTEM_NAMESPACE: Final = "kernelsecret-system"
+ACCOUNT_WEBHOOK: Final = "kernelsecret-webhook"
+ACCOUNT_AGENT: Final = "kernelsecret-agent"
+SERVICE_WEBHOOK: Final = "kernelsecret-webhook"
+LEASE_WEBHOOK: Final = "kernelsecret-webhook"
+KEYS_OBJECT: Final = "kernelsecret-webhook-keys"
+TRUST_OBJECT: Final = "kernelsecret-trust"
+# The MutatingWebhookConfiguration and the ValidatingWebhookConfiguration, both of this name.
+WEBHOOK_CONFIGURATION: Final = "kernelsecret"
+
+# Namespaces whose pods are never touched and never asked about.
+EXCLUDED_NAMESPACES: Final = ("kube-system", "kube-public", "kube-node-lease", SYSTEM_NAMESPACE)
+
+# Names in certificates: the webhook's is that of its Service, a node's agent is `<node>.nodes.kernelsecret.io`.
+HOST_WEBHOOK: Final = f"{SERVICE_WEBHOOK}.{SYSTEM_NAMESPACE}.svc"
+NODE_DOMAIN: Final = f"nodes.{GROUP}"
+
+# Audience of the service-account token with which an agent proves itself when it asks for its certificate.
+AUDIENCE_IDENTITY: Final = f"{GROUP}/identity"
+
+PORT_ADMISSION: Final = 8443
+PORT_NODES: Final = 8444
+PORT_AGENT: Final = 9474
 
 KIND_INTERCEPTOR: Final = "SecretInterceptor"
 KIND_REGISTRATION: Final = "Registration"

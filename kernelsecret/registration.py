@@ -28,6 +28,15 @@ class Registration(msgspec.Struct, rename="camel", forbid_unknown_fields=True, f
     version: int = VERSION
 
 
+class SignedRegistration(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The envelope: `payload` is the Registration as JSON, exactly as signed; `key_id` names the Ed25519 key."""
+
+    key_id: str
+    payload: bytes
+    signature: bytes
+    version: int = VERSION
+
+
 def read_registration(thing: object) -> Registration:
     """A Registration from what a JSON or YAML reader made of it. Raises Invalid with every problem found."""
     try:

@@ -16,9 +16,9 @@ from agent.csi.publisher import CallObserver, Log, Publisher, Targets, no_observ
 from agent.csi.request import UnpublishRequest, publish_request, unpublish_request
 from agent.csi.rpc import error_type, failure_of
 from agent.csi.wire import csi_pb2
-from agent.errors import Code, Refused
 from agent.model import PublishRequest
-from agent.observe.logkeys import Event
+from kernelsecret.errors import Code, Refused
+from telemetry.logkeys import Event
 
 MAX_NODE_ID = 256
 """Bytes that the specification gives a node's name."""

@@ -8,8 +8,8 @@ from google.protobuf.wrappers_pb2 import BoolValue
 
 from agent.csi.publisher import Log, Publisher
 from agent.csi.wire import csi_pb2, pluginregistration_pb2
-from agent.observe.logkeys import Event
 from kernelsecret.names import DRIVER_NAME
+from telemetry.logkeys import Event
 
 PLUGIN_TYPE = "CSIPlugin"
 CSI_VERSIONS = ("1.0.0",)

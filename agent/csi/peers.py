@@ -12,8 +12,8 @@ from typing import cast
 
 from agent.csi.publisher import Log
 from agent.csi.rpc import error_type
-from agent.observe.logkeys import Event
 from agent.sockets import peer_of
+from telemetry.logkeys import Event
 
 ACCEPTS_A_ROUND = 32
 PAUSE_S = 0.1

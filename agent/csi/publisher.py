@@ -13,7 +13,7 @@ class Publisher(Protocol):
     """Makes and takes away volumes. Every call is idempotent, and one at a time for each volume.
 
     A call is never cancelled from here: where kubelet gives up waiting, it still runs to its end. What cannot be
-    granted is raised as `agent.errors.Refused`, whose text is shown to the pod's owner.
+    granted is raised as `kernelsecret.errors.Refused`, whose text is shown to the pod's owner.
     """
 
     async def publish(self, request: PublishRequest) -> None:
@@ -40,7 +40,7 @@ class Targets(Protocol):
 
 
 class Log(Protocol):
-    """Where the door writes: events and keys of `agent.observe.logkeys`, one plain value a key, never a message."""
+    """Where the door writes: events and keys of `telemetry.logkeys`, one plain value a key, never a message."""
 
     def info(self, event: str, **fields: str | int | float) -> object:
         """Something ordinary."""

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from agent.csi.tokens import TOKENS_KEY, tokens_of
 from agent.csi.wire import csi_pb2
-from agent.errors import Code, Refused
 from agent.model import PodRef, PublishRequest
+from kernelsecret.errors import Code, Refused
 from kernelsecret.names import ATTRIBUTE_INTERCEPTOR
 
 POD_NAMESPACE = "csi.storage.k8s.io/pod.namespace"

@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
-from agent.errors import Code, Refused
+from kernelsecret.errors import Code, Refused
 
 MAX_DETAILS = 2048
 """Characters of a status text: it travels in a header, and kubelet copies it into an event."""

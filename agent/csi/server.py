@@ -20,8 +20,8 @@ from agent.csi.publisher import Log
 from agent.csi.rpc import unary
 from agent.csi.wire import csi_pb2 as csi
 from agent.csi.wire import pluginregistration_pb2 as registration_pb
-from agent.errors import Code, Refused
 from agent.sockets import Listener, listen, lock, private_folder, shared_folder
+from kernelsecret.errors import Code, Refused
 
 MAX_MESSAGE = 1024 * 1024
 """Bytes of one request: a publish with its tokens has a few kilobytes."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from agent.errors import Code, Refused
+from kernelsecret.errors import Code, Refused
 
 TOKENS_KEY = "csi.storage.k8s.io/serviceAccount.tokens"
 """In `secrets` with CSIDriver.spec.serviceAccountTokenInSecrets, in `volume_context` without."""

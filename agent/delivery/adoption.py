@@ -15,10 +15,10 @@ from agent.delivery.shared import SharedSecrets
 from agent.delivery.state import Phase, StateFiles, VolumeState
 from agent.delivery.tmpfs_engine import TmpfsEngine
 from agent.delivery.volumes import Volumes
-from agent.errors import Code, Refused
 from agent.kernel.programs import Programs
 from agent.kernel.store import Maps
 from agent.model import EngineName
+from kernelsecret.errors import Code, Refused
 
 
 @dataclass(frozen=True, slots=True)

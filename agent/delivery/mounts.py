@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.errors import AgentError
+from kernelsecret.errors import KernelSecretError
 
 NOSUID, NODEV, NOEXEC, BIND, PRIVATE = 2, 4, 8, 4096, 1 << 18
 MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
@@ -30,7 +30,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _count: Callable[[str, int], None] = lambda call, number: None  # noqa: E731 (replaced by count_with)
 
 
-class MountError(AgentError):
+class MountError(KernelSecretError):
     """A mount call failed; `errno` says why."""
 
     def __init__(self, call: str, number: int, path: str) -> None:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.delivery import cgroups
-from agent.errors import Code, Refused
 from agent.kernel.layout import UNKNOWN_MAIN, PodFlag, TaskFlag
 from agent.kernel.store import Maps
 from agent.model import From, VolumePlan
+from kernelsecret.errors import Code, Refused
 
 
 @dataclass(frozen=True, slots=True)

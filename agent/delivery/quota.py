@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from agent.errors import Code, Refused
 from agent.model import Quota
+from kernelsecret.errors import Code, Refused
 
 _POD = "spec.limits.pod"
 _NAMESPACE = "spec.limits.namespace"

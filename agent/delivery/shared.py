@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 from agent.delivery.graveyard import Graveyard
 from agent.delivery.values import Value, Values
-from agent.errors import Code, Refused
 from agent.kernel.layout import Limit
 from agent.kernel.store import Maps, StoredVersion
 from agent.model import SecretRef, SecretVersion
+from kernelsecret.errors import Code, Refused
 
 RETAIN_S = 2.0
 """How long a generation outlives its flip: well above the programs' round grace (0.5 s)."""

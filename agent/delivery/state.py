@@ -16,8 +16,8 @@ from typing import Any
 
 import msgspec
 
-from agent.errors import Code, Refused
 from agent.model import EngineName, SecretRef, VolumePlan
+from kernelsecret.errors import Code, Refused
 
 FORMAT = 1
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE)

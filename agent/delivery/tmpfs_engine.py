@@ -16,8 +16,8 @@ from pathlib import Path
 from agent.delivery import layout, mounts
 from agent.delivery.engine import Versions
 from agent.delivery.state import Phase, VolumeState, volume_name
-from agent.errors import Code, Refused
 from agent.model import EngineName, SecretRef, SecretVersion, VolumePlan
+from kernelsecret.errors import Code, Refused
 
 SLACK_BYTES = 256 * 1024
 LONGEST_VALUE = 1024 * 1024

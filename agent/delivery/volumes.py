@@ -12,8 +12,8 @@ from pathlib import Path
 from agent.delivery import mounts
 from agent.delivery.engine import Engine, Versions
 from agent.delivery.state import Phase, StateFiles, StateUnwritable, VolumeState
-from agent.errors import Code, Refused
 from agent.model import EngineName, SecretRef, SecretVersion, VolumePlan
+from kernelsecret.errors import Code, Refused
 
 
 class Volumes:

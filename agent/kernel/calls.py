@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from ctypes import Array, Structure, addressof, c_uint32, c_uint64, sizeof
 from typing import TypeVar
 
-from agent.errors import AgentError
 from agent.kernel._libbpf import ffi, lib
+from kernelsecret.errors import KernelSecretError
 
 S = TypeVar("S", bound=Structure)
 V = TypeVar("V", bound=Structure)
@@ -21,7 +21,7 @@ IN_PLACE = 4
 """BPF_F_LOCK: overwrite the element where it is, instead of putting another in its place."""
 
 
-class KernelError(AgentError):
+class KernelError(KernelSecretError):
     """The kernel refused a call; `errno` says why, `call` which one."""
 
     def __init__(self, call: str, number: int, detail: str = "") -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from ctypes import Structure, sizeof
 from pathlib import Path
 
-from agent.errors import AgentError
 from agent.kernel._libbpf import ffi, lib
 from agent.kernel.layout import ENUMS, STRUCTS
+from kernelsecret.errors import KernelSecretError
 
 PYTHON_NAME = {"from": "from_"}
 
@@ -16,7 +16,7 @@ def differences(object_path: Path) -> list[str]:
     """Every disagreement, in words; an empty list where the two are equal."""
     btf = lib.ks_btf_open(str(object_path).encode())
     if btf == ffi.NULL:
-        raise AgentError(f"{object_path}: has no BTF; build it with `make build`")
+        raise KernelSecretError(f"{object_path}: has no BTF; build it with `make build`")
     try:
         found = [line for name, kind in STRUCTS.items() for line in _struct_differences(btf, name, kind)]
         for name, (prefix, enum) in ENUMS.items():

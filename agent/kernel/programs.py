@@ -12,11 +12,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.errors import AgentError, Code, Refused
 from agent.kernel import calls
 from agent.kernel._libbpf import ffi, lib
 from agent.kernel.layout import LAYOUT_VERSION, About
 from agent.kernel.node import NodeFacts
+from kernelsecret.errors import Code, KernelSecretError, Refused
 
 OBJECT = Path(__file__).parent / "objects" / "kernelsecret.bpf.o"
 MAPS = (
@@ -114,7 +114,7 @@ def _fingerprint(object_path: Path, constants: dict[str, bytes]) -> str:
     try:
         digest = hashlib.sha256(object_path.read_bytes())
     except FileNotFoundError as missing:
-        raise AgentError(f"{object_path.name}: the BPF object is not built; run `make build`") from missing
+        raise KernelSecretError(f"{object_path.name}: the BPF object is not built; run `make build`") from missing
     for name, value in sorted(constants.items()):
         digest.update(name.encode() + value)
     return digest.hexdigest()[:16]

@@ -11,8 +11,8 @@ from ctypes import Structure, memset, sizeof
 from ctypes import addressof as address_of
 from typing import Generic, TypeVar
 
-from agent.errors import Code, Refused
 from agent.kernel.layout import Counters, Grant, Limit, Set
+from kernelsecret.errors import Code, Refused
 
 T = TypeVar("T", bound=Structure)
 

@@ -47,7 +47,7 @@ class LivePod:
 
 
 class Cluster(Protocol):
-    """The cluster as this node may see it. Every method raises `agent.errors.Refused`: NOT_FOUND for what is not there,
+    """The cluster as this node may see it. Every method raises Refused: NOT_FOUND for what is not there,
     FAILED_PRECONDITION for what is there and cannot be used, UNAVAILABLE where it cannot be asked now."""
 
     async def pod(self, namespace: str, name: str) -> LivePod:

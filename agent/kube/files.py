@@ -14,10 +14,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from agent.errors import Code, Refused
 from agent.kube.cluster import LivePod
 from agent.kube.objects import Objects
 from agent.kube.pod_object import live_pod, namespace_of
+from kernelsecret.errors import Code, Refused
 from kernelsecret.interceptor import SecretInterceptor
 from kernelsecret.problems import quoted
 from kernelsecret.registration import Registration, read_registration

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 import yaml
 
-from agent.errors import Code, Refused
+from kernelsecret.errors import Code, Refused
 from kernelsecret.problems import Invalid, shown
 
 MAX_BYTES = 1 << 20

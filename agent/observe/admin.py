@@ -17,11 +17,11 @@ from aiohttp import web
 
 from agent.observe.events import EventHub, Gap
 from agent.observe.http import json_answer, runner_for
-from agent.observe.logkeys import Event
-from agent.observe.logs import get_logger
 from agent.observe.peers import ROOT, RootOnly
 from agent.observe.records import Record, to_line
 from agent.sockets import Listener, listen_privately
+from telemetry.logkeys import Event
+from telemetry.logs import get_logger
 
 KEEP_ALIVE_S = 15.0
 

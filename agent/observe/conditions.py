@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from agent.observe.logkeys import Event
-from agent.observe.logs import get_logger
 from agent.observe.metrics import Metrics
-from agent.observe.text import clean, rfc3339
+from telemetry.logkeys import Event
+from telemetry.logs import get_logger
+from telemetry.text import clean, rfc3339
 
 log = get_logger("observe")
 

@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from agent.errors import Code, Refused
 from agent.observe.records import Record
+from kernelsecret.errors import Code, Refused
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,12 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from agent.errors import Code, Refused
 from agent.observe.conditions import Conditions
 from agent.observe.http import json_answer, runner_for
-from agent.observe.logkeys import Event
-from agent.observe.logs import get_logger, problem
 from agent.observe.metrics import Metrics
+from kernelsecret.errors import Code, Refused
+from telemetry.logkeys import Event
+from telemetry.logs import get_logger, problem
 
 READY_WITHIN_S = 2.0
 

@@ -9,9 +9,9 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from agent.errors import Refused
-from agent.observe.logkeys import Event
-from agent.observe.logs import get_logger, problem
+from kernelsecret.errors import Refused
+from telemetry.logkeys import Event
+from telemetry.logs import get_logger, problem
 
 log = get_logger("observe")
 

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
-from agent.observe.logkeys import Event
-from agent.observe.logs import get_logger
 from agent.sockets import peer_of
+from telemetry.logkeys import Event
+from telemetry.logs import get_logger
 
 ROOT = 0
 _REFUSAL = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"

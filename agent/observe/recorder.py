@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from agent.observe.audit import AuditLog
 from agent.observe.events import EventHub
-from agent.observe.records import Kind, ReadRecord, Record, Rule
+from agent.observe.records import Kind, ReadRecord, Record, Rule, to_line
+from telemetry.audit import AuditLog
 
 
 class Recorder:
@@ -22,5 +22,5 @@ class Recorder:
         """Take one record. Raises TypeError for anything that is not one; never for I/O."""
         harmless = isinstance(record, ReadRecord) and record.kind is Kind.SERVED and record.rule is Rule.NONE
         if not harmless:
-            self._audit.write(record)
+            self._audit.write(to_line(record))
         self._hub.publish(record)

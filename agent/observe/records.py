@@ -14,7 +14,7 @@ from typing import ClassVar, get_args
 
 import msgspec
 
-from agent.observe.text import clean, rfc3339
+from telemetry.text import clean, rfc3339
 
 COMM_BYTES = 16
 
@@ -93,7 +93,7 @@ class Published:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishRefused:
-    """A volume was asked for and refused: `code`, `field` and `why` are those of `agent.errors.Refused`."""
+    """A volume was asked for and refused: `code`, `field` and `why` are those of `kernelsecret.errors.Refused`."""
 
     event: ClassVar[str] = "publish-refused"
     time_ns: int

@@ -14,13 +14,13 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from agent.errors import Code, Refused
 from agent.model import Observer, SecretRef, SecretVersion
 from agent.sources.folder import label_of, read_folder, refusal_of, secret_folder
 from agent.sources.keys import MAX_KEYS, Bad, Outcome, Value
 from agent.sources.system import In
 from agent.sources.tracker import Subscription, Tracker
 from agent.sources.watches import Watches
+from kernelsecret.errors import Code, Refused
 from kernelsecret.problems import shown
 from kernelsecret.validation import relative_path_problem
 

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from agent.errors import Code, Refused
 from agent.sources.keys import DATA, MAX_KEYS, Busy, Outcome, Value, names_in, take
 from agent.sources.system import open_beneath
+from kernelsecret.errors import Code, Refused
 
 FOLDER = os.O_PATH | os.O_DIRECTORY
 _TRIES = 8

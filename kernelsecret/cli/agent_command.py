@@ -10,9 +10,9 @@ from typing import Any
 
 import typer
 
-from agent.errors import Refused
 from agent.settings import OPTIONS, Option, Settings, misspelt
 from kernelsecret.cli.failures import CommandError, Exit, leave, need_root, say
+from kernelsecret.errors import Refused
 
 HELP = """Run the node agent until SIGTERM; what it serves goes on being served after it has ended.
 

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from agent.errors import AgentError
 from kernelsecret.cli import agent_command
 from kernelsecret.cli.failures import CommandError, Exit, from_os, leave, need_root, say
+from kernelsecret.errors import KernelSecretError
 
 app = typer.Typer(
     name="kernelsecret-ctl",
@@ -131,7 +131,7 @@ def main() -> None:
     except CommandError as error:
         say(str(error))
         sys.exit(error.status)
-    except AgentError as error:
+    except KernelSecretError as error:
         say(str(error))
         sys.exit(Exit.WRONG)
     except BrokenPipeError:

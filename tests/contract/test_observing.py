@@ -8,8 +8,8 @@ from pathlib import Path
 
 from agent import settings
 from agent.observe import metrics_doc
-from agent.observe.logkeys import EVENTS, KEYS
 from agent.observe.metrics import DEFINITIONS, Metrics
+from telemetry.logkeys import EVENTS, KEYS
 
 ROOT = Path(__file__).parents[2]
 LEVELS = {"debug", "info", "warning", "error"}
@@ -46,8 +46,8 @@ def test_every_event_and_key_that_the_agent_logs_is_listed() -> None:
     for place, call in calls:
         event = call.args[0]
         if isinstance(event, ast.Constant):
-            assert event.value in EVENTS, f"{place}: add the event to agent/observe/logkeys.py"
+            assert event.value in EVENTS, f"{place}: add the event to telemetry/logkeys.py"
         else:
             assert not isinstance(event, ast.JoinedStr), f"{place}: an event is a constant"
         for keyword in call.keywords:
-            assert keyword.arg is None or keyword.arg in KEYS, f"{place}: add {keyword.arg} to agent/observe/logkeys.py"
+            assert keyword.arg is None or keyword.arg in KEYS, f"{place}: add {keyword.arg} to telemetry/logkeys.py"

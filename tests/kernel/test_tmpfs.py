@@ -15,8 +15,8 @@ import pytest
 from agent.delivery import mounts
 from agent.delivery.state import VolumeState
 from agent.delivery.tmpfs_engine import TmpfsEngine
-from agent.errors import Refused
 from agent.model import AccessRule, FilePlan, PodRef, SecretRef, SecretVersion, VolumePlan
+from kernelsecret.errors import Refused
 from tests.kernel.harness.values import pattern
 
 DB = SecretRef("file", "db")

@@ -12,8 +12,8 @@ import time
 from collections import deque
 from collections.abc import Mapping
 
-from agent.observe.logkeys import Event
 from kernelsecret.cli.failures import CommandError
+from telemetry.logkeys import Event
 
 READY_WITHIN_S = 30.0
 STOPS_WITHIN_S = 15.0

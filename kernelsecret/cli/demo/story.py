@@ -10,7 +10,6 @@ from contextlib import ExitStack
 
 from agent import upkeep
 from agent.csi.client import CallError, KubeletClient, publish_message
-from agent.errors import AgentError
 from kernelsecret.cli.admin_client import AdminClient
 from kernelsecret.cli.demo import thefts
 from kernelsecret.cli.demo.agent_process import AgentProcess
@@ -22,6 +21,7 @@ from kernelsecret.cli.demo.stage import VOLUME, Stage, Tenant
 from kernelsecret.cli.failures import CommandError
 from kernelsecret.cli.simulation.cgroups import read_hierarchies
 from kernelsecret.cli.simulation.pod import CannotStart, Pod, python
+from kernelsecret.errors import KernelSecretError
 
 BETWEEN_ROTATIONS = 300
 """Reads of the Python program between two rotations: about a tenth of a second."""
@@ -49,7 +49,7 @@ class Story:
                     # A second Ctrl-C must not leave half of it behind.
                     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                         after.callback(signal.signal, number, signal.signal(number, signal.SIG_IGN))
-        except (Silent, CannotStart, CommandError, AgentError) as error:
+        except (Silent, CannotStart, CommandError, KernelSecretError) as error:
             self.figures.problems.append(str(error))
         except CallError as error:
             self.figures.problems.append(f"the agent refused over CSI: {error}")

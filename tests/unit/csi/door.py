@@ -16,8 +16,8 @@ from agent.csi.identity import IdentityService, RegistrationService
 from agent.csi.paths import KubeletTargets
 from agent.csi.server import CsiServer, CsiSettings
 from agent.csi.wire import csi_pb2
-from agent.errors import Refused
 from agent.model import PodRef, PublishRequest
+from kernelsecret.errors import Refused
 
 T = TypeVar("T")
 UID = "0b0b0b0b-1111-2222-3333-444444444444"

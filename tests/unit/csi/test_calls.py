@@ -14,7 +14,7 @@ import pytest
 from agent.csi.client import CallError, publish_message
 from agent.csi.rpc import MAX_DETAILS
 from agent.csi.wire import csi_pb2
-from agent.errors import Code, Refused
+from kernelsecret.errors import Code, Refused
 from kernelsecret.names import DRIVER_NAME
 from tests.unit.csi.door import CANARY, POD, VOLUME_ID, Door, make_kubelet_folder, message, open_door
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.csi.paths import KubeletTargets
-from agent.errors import Code, Refused
+from kernelsecret.errors import Code, Refused
 from tests.unit.csi.door import make_kubelet_folder
 
 

@@ -14,7 +14,7 @@ from agent.csi.client import target_path_of
 from agent.csi.request import publish_request, unpublish_request
 from agent.csi.tokens import TOKENS_KEY
 from agent.csi.wire import csi_pb2
-from agent.errors import Code, Refused
+from kernelsecret.errors import Code, Refused
 from kernelsecret.names import ATTRIBUTE_INTERCEPTOR
 from tests.unit.csi.door import CANARY, POD, TOKENS, UID, VOLUME_ID, message, outcome
 

@@ -18,7 +18,7 @@ import uvloop
 
 from agent.csi.client import CallError, KubeletClient
 from agent.csi.wire import csi_pb2
-from agent.errors import Refused
+from kernelsecret.errors import Refused
 from kernelsecret.names import DRIVER_NAME
 from tests.needs import need, need_program
 from tests.unit.csi.door import VOLUME_ID, Door, make_door, make_kubelet_folder, message, open_door

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.csi.tokens import MAX_BYTES, TOKENS_KEY, tokens_of
-from agent.errors import Refused
+from kernelsecret.errors import Refused
 from tests.unit.csi.door import CANARY, TOKENS, outcome
 
 

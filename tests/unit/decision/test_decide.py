@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.decision import decide
-from agent.errors import Code, Refused
 from agent.kube.cluster import CsiVolume, LivePod
 from agent.model import FilePlan, From, Notify, PodRef, PublishRequest, Quota, SecretRef, VolumePlan
+from kernelsecret.errors import Code, Refused
 from kernelsecret.interceptor import SecretInterceptor
 from kernelsecret.registration import Registration
 from kernelsecret.validation import read_interceptor

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.delivery.state import Phase, StateFiles, VolumeState, volume_name
-from agent.errors import AgentError, Refused
 from agent.model import EngineName
+from kernelsecret.errors import KernelSecretError, Refused
 from tests.unit.delivery.plans import STATES, plan
 
 STATE = VolumeState(plan(), EngineName.ITER, Phase.PUBLISHED)
@@ -78,7 +78,7 @@ def test_what_a_crash_left_half_written_is_cleared_and_what_it_replaced_stays(tm
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"plan": null}', b"\xff\xfe"])
 def test_a_file_that_cannot_be_read_is_named_with_what_to_do(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "broken.json").write_bytes(content)
-    with pytest.raises(AgentError, match=r"broken\.json: cannot be read .*; remove the node's volumes"):
+    with pytest.raises(KernelSecretError, match=r"broken\.json: cannot be read .*; remove the node's volumes"):
         StateFiles(tmp_path).load()
 
 

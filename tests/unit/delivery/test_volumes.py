@@ -11,8 +11,8 @@ import pytest
 from agent.delivery.engine import Versions
 from agent.delivery.state import Phase, StateFiles, VolumeState
 from agent.delivery.volumes import Volumes
-from agent.errors import Code, Refused
 from agent.model import EngineName, PodRef, SecretRef, SecretVersion, VolumePlan
+from kernelsecret.errors import Code, Refused
 from tests.unit.delivery.plans import plan
 
 DB = SecretRef("file", "db")

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from agent.errors import Refused
 from agent.hardening import Hardening, Measure, _can_lock, harden, status_field
+from kernelsecret.errors import Refused
 from tests.needs import need
 
 NOBODY = 65534

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import AgentError
 from agent.kernel import layout, layout_check
 from agent.kernel.layout import STRUCTS, Limit
 from agent.kernel.programs import MAPS, OBJECT
+from kernelsecret.errors import KernelSecretError
 
 BPF = Path(__file__).parents[3] / "bpf"
 
@@ -73,7 +73,7 @@ def test_what_the_object_does_not_have_is_named(monkeypatch: pytest.MonkeyPatch)
 def test_an_object_without_types_is_refused_in_words(tmp_path: Path) -> None:
     empty = tmp_path / "empty.o"
     empty.write_bytes(b"")
-    with pytest.raises(AgentError, match=r"empty\.o: has no BTF"):
+    with pytest.raises(KernelSecretError, match=r"empty\.o: has no BTF"):
         layout_check.differences(empty)
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import Code, Refused
 from agent.kube.cluster import Cluster, CsiVolume
 from agent.kube.files import FileCluster
 from agent.kube.objects import parse
+from kernelsecret.errors import Code, Refused
 
 EXAMPLES = Path(__file__).parents[3] / "docs" / "examples" / "cluster"
 UID = "0b1f5a52-9d2c-4a53-8f4e-2f1f3c6c7d11"

@@ -12,10 +12,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from agent.errors import Code, Refused
 from agent.observe.admin import AdminServer
 from agent.observe.events import EventHub, Subscription
-from tests.unit.observe.conftest import LogLines
+from kernelsecret.errors import Code, Refused
+from tests.unit.conftest import LogLines
 from tests.unit.observe.samples import ALL, CANARY, read
 
 

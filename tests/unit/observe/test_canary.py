@@ -9,14 +9,15 @@ from typing import Any, cast
 
 import pytest
 
-from agent.observe.audit import AuditLog
 from agent.observe.conditions import Conditions, Reason
 from agent.observe.events import EventHub
-from agent.observe.logkeys import KEYS, Event, Kind
-from agent.observe.logs import get_logger, problem
 from agent.observe.metrics import Metrics
 from agent.observe.recorder import Recorder
-from tests.unit.observe.conftest import LogLines
+from agent.observe.records import to_line
+from telemetry.audit import AuditLog
+from telemetry.logkeys import KEYS, Event, Kind
+from telemetry.logs import get_logger, problem
+from tests.unit.conftest import LogLines
 from tests.unit.observe.samples import ALL, CANARY
 
 VALUE = CANARY.encode()
@@ -63,14 +64,14 @@ def test_through_the_log(log_lines: LogLines) -> None:
 
 
 def test_through_records(doors: tuple[Metrics, AuditLog, Recorder, Path], log_lines: LogLines) -> None:
-    metrics, audit, recorder, path = doors
+    metrics, _, recorder, path = doors
     for record in ALL:
         for column in fields(record):
             for shape in SHAPES:
                 if column.type == "bytes" and isinstance(shape, bytes):
                     continue  # `comm`: what a process calls itself is its own business, and at most 16 bytes
                 wrong = replace(record, **cast(Any, {column.name: shape}))
-                for door in (audit.write, recorder.record):
+                for door in (to_line, recorder.record):
                     with pytest.raises(TypeError) as caught:
                         door(wrong)
                     assert CANARY not in repr(caught.value)

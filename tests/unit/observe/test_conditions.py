@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from agent.observe.conditions import Conditions, Reason
 from agent.observe.metrics import Metrics
-from tests.unit.observe.conftest import LogLines
+from tests.unit.conftest import LogLines
 
 
 def test_a_condition_is_seen_in_status_metrics_and_log_and_said_once(log_lines: LogLines) -> None:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from agent.errors import Code, Refused
 from agent.observe.events import EventHub, Gap, Subscription
 from agent.observe.records import Record
+from kernelsecret.errors import Code, Refused
 from tests.unit.observe.samples import read
 
 

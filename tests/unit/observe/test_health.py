@@ -9,11 +9,11 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from agent.errors import Refused
 from agent.observe.conditions import Conditions, Reason
 from agent.observe.health import HealthServer
 from agent.observe.metrics import Metrics
-from tests.unit.observe.conftest import LogLines
+from kernelsecret.errors import Refused
+from tests.unit.conftest import LogLines
 from tests.unit.observe.samples import CANARY
 
 

@@ -14,7 +14,7 @@ import uvloop
 from agent.observe.admin import AdminServer
 from agent.observe.events import EventHub
 from tests.needs import need
-from tests.unit.observe.conftest import LogLines
+from tests.unit.conftest import LogLines
 
 NOBODY = 65534
 ASK = """

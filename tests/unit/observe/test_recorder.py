@@ -3,10 +3,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from agent.observe.audit import AuditLog
 from agent.observe.events import EventHub
 from agent.observe.recorder import Recorder
 from agent.observe.records import Action, Kind, Rule
+from telemetry.audit import AuditLog
 from tests.unit.observe.samples import ALL, read
 
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from agent.delivery.quota import Ledger, Usage
-from agent.errors import Code, Refused
 from agent.model import Quota
+from kernelsecret.errors import Code, Refused
 
 VOLUMES = st.sampled_from(["v0", "v1", "v2", "v3"])
 BYTES = st.integers(0, 60)

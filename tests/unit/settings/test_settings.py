@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.errors import Code, Refused
 from agent.settings import OPTIONS, Settings, misspelt
+from kernelsecret.errors import Code, Refused
 
 NODE = {"KERNELSECRET_NODE": "node-1"}
 

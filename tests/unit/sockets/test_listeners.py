@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import Refused
 from agent.sockets import Listener, listen, listen_privately, lock, peer_of, private_folder, shared_folder
+from kernelsecret.errors import Refused
 from tests.needs import need
 
 NOBODY = 65534

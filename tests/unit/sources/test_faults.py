@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import Code, Refused
 from agent.model import SecretRef
 from agent.sources.file import FileSource
+from kernelsecret.errors import Code, Refused
 from tests.needs import need, need_program
 from tests.unit.sources.helpers import REF, Recorder, drain, put
 
@@ -139,7 +139,7 @@ async def test_no_inotify_instance_is_a_refusal(source: FileSource, folder: Path
 LIMITED = """
 import asyncio, sys
 from pathlib import Path
-from agent.errors import Refused
+from kernelsecret.errors import Refused
 from agent.model import SecretRef
 from agent.sources.file import FileSource
 from tests.unit.sources.helpers import Recorder

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import Code, Refused
 from agent.model import SecretRef
 from agent.sources.file import FileSource
 from agent.sources.keys import MAX_BYTES, MAX_KEYS
+from kernelsecret.errors import Code, Refused
 from tests.unit.sources.helpers import BOUND_S, REF, lay_out
 
 

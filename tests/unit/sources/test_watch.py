@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import Refused
 from agent.model import SecretRef, SecretVersion
 from agent.sources.candidates import SETTLE_S
 from agent.sources.file import FileSource
 from agent.sources.keys import MAX_BYTES
+from kernelsecret.errors import Refused
 from tests.unit.sources.helpers import REF, Recorder, drain, lay_out, put
 
 

@@ -1,4 +1,4 @@
-"""The one error hierarchy of the agent. No I/O here, and never a secret's value in a message.
+"""The one error hierarchy of the product. No I/O here, and never a secret's value in a message.
 
 A refusal names the field that is wrong and what would mend it, because the reader is an operator
 who sees it in a pod's events and has nothing else to go by.
@@ -24,11 +24,11 @@ class Code(Enum):
     INTERNAL = "INTERNAL"
 
 
-class AgentError(Exception):
-    """Base of everything that the agent raises on purpose."""
+class KernelSecretError(Exception):
+    """Base of everything that our daemons raise on purpose."""
 
 
-class Refused(AgentError):
+class Refused(KernelSecretError):
     """A request that cannot be granted: `field` is what to look at, `why` what is wrong, `fix` what would mend it."""
 
     def __init__(self, code: Code, field: str, why: str, fix: str = "") -> None:
@@ -41,7 +41,7 @@ class Refused(AgentError):
 
 def said(error: BaseException) -> str:
     """What may be shown of an error: our own words; of a foreign one only its class and errno."""
-    if isinstance(error, AgentError):
+    if isinstance(error, KernelSecretError):
         return str(error)
     number = error.errno if isinstance(error, OSError) else None
     return type(error).__name__ + (f" ({errno.errorcode.get(number, number)})" if number else "")

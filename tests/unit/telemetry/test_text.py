@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.observe.text import clean, rfc3339, wall_clock
+from telemetry.text import clean, rfc3339, wall_clock
 
 
 @given(st.text() | st.binary(), st.integers(1, 300))

@@ -8,10 +8,10 @@ from typing import Any, cast
 
 import pytest
 
-from agent.errors import Code, Refused
-from agent.observe.logkeys import Event
-from agent.observe.logs import configure, get_logger, problem
-from tests.unit.observe.conftest import LogLines
+from kernelsecret.errors import Code, Refused
+from telemetry.logkeys import Event
+from telemetry.logs import configure, get_logger, problem
+from tests.unit.conftest import LogLines
 from tests.unit.observe.samples import CANARY
 
 log = get_logger("test")
@@ -80,7 +80,7 @@ def test_a_refusal_is_logged_in_full_and_anything_else_by_class_and_place() -> N
         said = problem(caught)
     assert said["error_class"] == "PermissionError"
     assert said["errno"] == "EACCES"
-    assert str(said["origin"]).startswith("unit/observe/test_logs.py:")
+    assert str(said["origin"]).startswith("unit/telemetry/test_logs.py:")
     assert CANARY not in str(said)
 
 
@@ -125,9 +125,7 @@ WAYS = {
 @pytest.mark.parametrize("level", ["debug", "info"])
 def test_no_way_of_python_to_report_a_problem_prints_a_secret(way: str, level: str) -> None:
     set_up = "" if "before" in way else f"configure({level!r})\n"
-    code = (
-        f"import sys\nfrom agent.observe.logs import configure, get_logger\nC = sys.stdin.read()\n{set_up}{WAYS[way]}\n"
-    )
+    code = f"import sys\nfrom telemetry.logs import configure, get_logger\nC = sys.stdin.read()\n{set_up}{WAYS[way]}\n"
     done = subprocess.run([sys.executable, "-c", code], input=CANARY, capture_output=True, text=True, check=False)
     assert CANARY not in done.stdout + done.stderr
     assert done.stdout == ""

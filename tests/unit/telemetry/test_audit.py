@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import Refused
-from agent.observe.audit import AuditLog
-from tests.unit.observe.conftest import LogLines
+from agent.observe.records import to_line
+from kernelsecret.errors import Refused
+from telemetry.audit import AuditLog
+from tests.unit.conftest import LogLines
 from tests.unit.observe.samples import ALL, read
 
 
@@ -25,7 +26,7 @@ def lines(path: Path) -> list[int]:
 def test_every_kind_of_record_becomes_one_line(tmp_path: Path) -> None:
     audit = AuditLog(tmp_path / "audit")
     for record in ALL:
-        audit.write(record)
+        audit.write(to_line(record))
     audit.close()
     written = [json.loads(line) for line in (tmp_path / "audit").read_text().splitlines()]
     assert [line["event"] for line in written] == [record.event for record in ALL]
@@ -42,7 +43,7 @@ def test_it_appends_to_what_is_there(tmp_path: Path) -> None:
     path = tmp_path / "audit"
     for number in (1, 2):
         audit = AuditLog(path)
-        audit.write(read(pid=number))
+        audit.write(to_line(read(pid=number)))
         audit.close()
     assert lines(path) == [1, 2]
 
@@ -50,13 +51,13 @@ def test_it_appends_to_what_is_there(tmp_path: Path) -> None:
 def test_a_rotation_by_rename_or_removal_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "audit"
     audit = AuditLog(path)
-    audit.write(read(pid=1))
+    audit.write(to_line(read(pid=1)))
     path.rename(tmp_path / "audit.1")
-    audit.write(read(pid=2))
+    audit.write(to_line(read(pid=2)))
     path.unlink()
-    audit.write(read(pid=3))
+    audit.write(to_line(read(pid=3)))
     audit.reopen()
-    audit.write(read(pid=4))
+    audit.write(to_line(read(pid=4)))
     audit.close()
     assert lines(tmp_path / "audit.1") == [1]
     assert lines(path) == [3, 4]
@@ -88,17 +89,17 @@ def test_a_full_disk_is_counted_and_logged_once_and_the_next_line_starts_afresh(
     failures: list[int] = []
     path = tmp_path / "audit"
     audit = AuditLog(path, on_failure=lambda: failures.append(1))
-    audit.write(read(pid=1))
+    audit.write(to_line(read(pid=1)))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, hard))
-        audit.write(read(pid=2))
-        audit.write(read(pid=3))
+        audit.write(to_line(read(pid=2)))
+        audit.write(to_line(read(pid=3)))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, old)
-    audit.write(read(pid=4))
+    audit.write(to_line(read(pid=4)))
     audit.close()
     first, torn, last = path.read_text().splitlines()
     assert json.loads(first)["pid"] == 1
@@ -115,10 +116,10 @@ def test_a_vanished_folder_is_counted_and_the_log_comes_back_with_it(tmp_path: P
     audit = AuditLog(path, on_failure=lambda: failures.append(1))
     path.unlink()
     path.parent.rmdir()
-    audit.write(read(pid=1))
+    audit.write(to_line(read(pid=1)))
     audit.reopen()
     path.parent.mkdir()
-    audit.write(read(pid=2))
+    audit.write(to_line(read(pid=2)))
     audit.close()
     assert lines(path) == [2]
     assert len(failures) == 2
@@ -127,9 +128,10 @@ def test_a_vanished_folder_is_counted_and_the_log_comes_back_with_it(tmp_path: P
 
 def test_standard_output_is_a_place_too() -> None:
     code = (
-        "from agent.observe.audit import AuditLog\n"
+        "from telemetry.audit import AuditLog\n"
+        "from agent.observe.records import to_line\n"
         "from tests.unit.observe.samples import READ\n"
-        "audit = AuditLog(None)\naudit.write(READ)\naudit.close()\n"
+        "audit = AuditLog(None)\naudit.write(to_line(READ))\naudit.close()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert json.loads(done.stdout)["file"] == "tls.crt"

@@ -23,9 +23,9 @@ from typing import Any, TextIO
 import msgspec
 import structlog
 
-from agent.errors import Refused
-from agent.observe.logkeys import EVENTS, KEYS, Event, Kind
-from agent.observe.text import clean, rfc3339
+from kernelsecret.errors import Refused
+from telemetry.logkeys import EVENTS, KEYS, Event, Kind
+from telemetry.text import clean, rfc3339
 
 LogValue = str | int | float | bool | PurePath | Enum | None
 LEVELS = ("debug", "info", "warning", "error")

@@ -14,10 +14,9 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from agent.errors import Code, Refused
-from agent.observe.logkeys import Event
-from agent.observe.logs import get_logger, problem
-from agent.observe.records import Record, to_line
+from kernelsecret.errors import Code, Refused
+from telemetry.logkeys import Event
+from telemetry.logs import get_logger, problem
 
 MODE = 0o600
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -55,12 +54,8 @@ class AuditLog:
                 "name a regular file in a folder that only root can write, or - for standard output",
             ) from None
 
-    def write(self, record: Record) -> None:
-        """Append one line.
-
-        Raises TypeError for anything that is not a record; what the disk does is counted, not raised.
-        """
-        line = to_line(record)
+    def write(self, line: bytes) -> None:
+        """Append one record, encoded as one JSON line with its newline. What the disk does is counted, not raised."""
         try:
             if self._descriptor is None or self._was_moved():
                 self._replace()
