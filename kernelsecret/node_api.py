@@ -7,14 +7,37 @@ GET `PATH_REGISTRATIONS/<pod uid>`. Refusals are `Refusal` documents with a 4xx 
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
 
+from kernelsecret.errors import Code, Refused
 from kernelsecret.names import NODE_DOMAIN
+from kernelsecret.problems import shown
 
 PATH_IDENTITY: Final = "/v1/identity"
 PATH_REGISTRATIONS: Final = "/v1/registrations"
+
+MAX_BODY: Final = 16 * 1024
+"""Bytes of any message in either direction; the longest, a certificate with its chain, has about 2 KB."""
+
+CONTENT_TYPE: Final = "application/json"
+
+STATUS: Final = MappingProxyType(
+    {
+        Code.INVALID_ARGUMENT: 400,
+        Code.PERMISSION_DENIED: 403,
+        Code.NOT_FOUND: 404,
+        Code.ALREADY_EXISTS: 409,
+        Code.ABORTED: 409,
+        Code.FAILED_PRECONDITION: 412,
+        Code.RESOURCE_EXHAUSTED: 429,
+        Code.INTERNAL: 500,
+        Code.UNAVAILABLE: 503,
+    }
+)
+"""The HTTP status of a refusal, where the door has none that says more (413, 415)."""
 
 
 class IdentityRequest(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -56,3 +79,26 @@ def node_of(host: str) -> str | None:
     """The node that a certificate's name stands for, None where it is not a node's."""
     node = host.removesuffix(f".{NODE_DOMAIN}")
     return node if node and node != host else None
+
+
+def refusal_of(refused: Refused) -> bytes:
+    """The JSON document of a refusal."""
+    said = Refusal(code=refused.code.value, field=refused.field, why=refused.why, fix=refused.fix)
+    return msgspec.json.encode(said)
+
+
+def refused_by(who: str, status: int, body: bytes) -> Refused:
+    """What the other side's refusal means here. What it says is shown escaped and cut: it comes over the wire.
+
+    Where it is no refusal of ours (a proxy's page, another program on the port), the status decides.
+    """
+    try:
+        said = _refusals.decode(body)
+        code = Code(said.code)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        code = Code.UNAVAILABLE if status >= 500 or status == 429 else Code.FAILED_PRECONDITION
+        return Refused(code, who, f"answered with status {status} and nothing that explains it")
+    return Refused(code, shown(said.field, 120), shown(said.why, 300), shown(said.fix, 300))
+
+
+_refusals = msgspec.json.Decoder(Refusal)

@@ -13,6 +13,13 @@ from kernelsecret.problems import Invalid, Problem, from_decoder, quoted
 
 VERSION = 1
 
+LIFETIME_S = 600
+"""From signing to expiry: long enough for a hand-over and a slow mount, short enough to remember every nonce."""
+LONGEST_S = 2 * LIFETIME_S
+"""An agent takes no registration that ends later than this from now by its own clock, so that nonces are forgotten."""
+NONCE_BYTES = 16
+"""Random bytes of a nonce, written as hexadecimal digits."""
+
 
 class Registration(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True, kw_only=True):
     """What was decided at admission and binding. `expires_at` has a time zone; `nonce` is used once."""

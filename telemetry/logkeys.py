@@ -48,6 +48,20 @@ class Event(StrEnum):
     REGISTRATION_REFUSED = "kubelet refused the plugin"
     CANNOT_ACCEPT = "cannot accept"
     CANNOT_REACH_GRPC = "cannot reach gRPC"
+    # registrations and identities, at the agent
+    REGISTRATION_HELD = "registration held"
+    REGISTRATION_DENIED = "registration not taken"
+    IDENTITY_RENEWED = "node certificate renewed"
+    IDENTITY_FAILED = "node certificate cannot be renewed"
+    TRUST_CHANGED = "trust changed"
+    TRUST_UNREADABLE = "trust cannot be read"
+    # registrations and identities, at the webhook
+    HANDED_OVER = "registration handed over"
+    HANDOVER_LOST = "registration not handed over"
+    REGISTRATION_GIVEN = "registration given"
+    REGISTRATION_WITHHELD = "registration withheld"
+    IDENTITY_ISSUED = "node certificate issued"
+    IDENTITY_DENIED = "node certificate denied"
     # secrets
     ROTATED = "secret rotated"
     ROTATION_FAILED = "rotation failed"
@@ -55,6 +69,15 @@ class Event(StrEnum):
     SOURCE_UP = "source can be read again"
     NOTIFIED = "application signalled"
     NOTIFY_FAILED = "application could not be signalled"
+    # the API server
+    WATCH_FAILED = "watch failed"
+    WATCH_SYNCED = "collection listed"
+    OBJECT_UNREADABLE = "object cannot be used"
+    CALLBACK_FAILED = "change could not be handled"
+    CREDENTIAL_STALE = "credential cannot be read again"
+    LEADING = "leading"
+    LEADING_ENDED = "not leading any more"
+    LEASE_FAILED = "lease could not be renewed"
     # the kernel
     PROBED = "engine probed"
     PROGRAMS_LOADED = "programs loaded"
@@ -98,6 +121,10 @@ _TEXT = {
         "mode",
         "map",
         "program",
+        "collection",
+        "object",
+        "lease",
+        "identity",
     ),
     *("lockdown", "btf", "cgroup", "kernel"),
     # why
