@@ -21,7 +21,6 @@ from agent.delivery.quota import Ledger
 from agent.delivery.state import StateFiles, VolumeState
 from agent.delivery.tmpfs_engine import TmpfsEngine
 from agent.delivery.volumes import Volumes
-from agent.hardening import Hardening, harden
 from agent.kernel import calls
 from agent.kernel.node import NodeFacts, read_facts
 from agent.kernel.programs import Tuning
@@ -46,6 +45,7 @@ from agent.sources.file import FileSource
 from agent.status import served_status
 from kernelsecret.errors import Code, KernelSecretError, Refused, said
 from telemetry.audit import AuditLog
+from telemetry.hardening import Hardening, harden
 from telemetry.logkeys import Event
 from telemetry.logs import configure, get_logger, problem
 

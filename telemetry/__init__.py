@@ -1,1 +1,3 @@
-"""What every daemon tells its operators: the log and the audit trail, which never say a secret. No decision here."""
+"""What every daemon needs around its work: a log and an audit trail that never say a secret, and a process that nobody
+can look into. No decision here.
+"""

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from agent.hardening import Hardening, Measure, _can_lock, harden, status_field
 from kernelsecret.errors import Refused
+from telemetry.hardening import Hardening, Measure, _can_lock, harden, status_field
 from tests.needs import need
 
 NOBODY = 65534
@@ -28,7 +28,7 @@ CANARY = "c4n4ry-hunter2-s3cr3t"
 # user's reach, and is made dumpable again, as a process that started as that user is.
 VICTIM = """
 import ctypes, json, os, resource, sys
-from agent.hardening import PR_SET_DUMPABLE, harden
+from telemetry.hardening import PR_SET_DUMPABLE, harden
 hardened, uid = sys.argv[1] == "hardened", int(sys.argv[2])
 libc = ctypes.CDLL(None)
 if uid:
@@ -207,7 +207,7 @@ def test_without_the_right_to_lock_memory_it_says_what_is_missing_and_does_the_r
 
 def test_a_thread_that_was_there_before_is_noticed() -> None:
     code = (
-        "import threading\nfrom agent.hardening import harden\nstop = threading.Event()\n"
+        "import threading\nfrom telemetry.hardening import harden\nstop = threading.Event()\n"
         "t = threading.Thread(target=stop.wait)\nt.start()\n"
         "print([m.name for m in harden().missing if m.name == 'no_new_privileges'])\nstop.set()\nt.join()\n"
     )
@@ -216,7 +216,7 @@ def test_a_thread_that_was_there_before_is_noticed() -> None:
 
 
 def test_hardening_twice_is_hardening_once() -> None:
-    code = "from agent.hardening import harden\nprint(harden() == harden())"
+    code = "from telemetry.hardening import harden\nprint(harden() == harden())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout == "True\n"
 

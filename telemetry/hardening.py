@@ -1,4 +1,4 @@
-"""Closes the agent's own memory to others: nothing dumps it, debugs it or swaps it out.
+"""Closes a daemon's own memory to others: nothing dumps it, debugs it or swaps it out.
 
 Call `harden()` first of all, before a thread is started or a secret is read: some of these hold for one thread and
 those it starts. Each measure is checked by its effect afterwards, and none of them raises: a node that cannot lock
