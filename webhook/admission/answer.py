@@ -1,0 +1,50 @@
+"""What an admission endpoint gives back: the bytes, and the few facts that metrics and audit record. No I/O here."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Outcome(StrEnum):
+    """How a review ended, as metrics count it."""
+
+    INJECTED = "injected"
+    NOT_ASKED = "not-asked"
+    ALLOWED = "allowed"
+    REFUSED = "refused"
+    HINTED = "hinted"
+    MALFORMED = "malformed"
+
+
+class Doubt(NamedTuple):
+    """What to read anew before a refusal is sent: it may be no more than that a watch lags behind.
+
+    Empty strings stand for nothing to read.
+    """
+
+    namespace: str = ""
+    interceptor: str = ""
+    node: str = ""
+
+
+class Answer(NamedTuple):
+    """`body` is an AdmissionReview to be sent with status 200. The facts are safe to log: names, never values.
+
+    `doubt` is set on a refusal that would not be one if the view were newer: read what it names, then ask once more.
+    """
+
+    body: bytes
+    outcome: Outcome
+    uid: str
+    operation: str
+    resource: str
+    namespace: str
+    name: str
+    dry_run: bool
+    rule: str = ""
+    message: str = ""
+    interceptor: str = ""
+    mode: str = ""
+    containers: str = ""
+    doubt: Doubt | None = None

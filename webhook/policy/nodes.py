@@ -1,0 +1,121 @@
+"""The nodes that are known, and where pods of given constraints can land. Pure: whoever watches puts and removes.
+
+A node counts by its labels and taints alone, never by whether it, or the agent on it, is well at this moment.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+import msgspec
+
+from kernelsecret.names import LABEL_ENGINE
+from webhook.policy.pods import PodSpec
+from webhook.policy.scheduling import UNSCHEDULABLE, Constraints, Taint, read_constraints
+
+_CORDONED = Taint(UNSCHEDULABLE, "", "NoSchedule")
+_REMEMBERED = 1024
+"""Constraints that are kept with their answer; pods of one template share theirs."""
+_LONGEST_KEY = 4096
+"""Bytes of constraints that are worth remembering, so that hostile ones cannot fill the memory."""
+
+
+class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What is known of a node. `address` is where its agent is reached; it decides nothing."""
+
+    name: str
+    labels: Mapping[str, str] = MappingProxyType({})
+    taints: tuple[Taint, ...] = ()
+    unschedulable: bool = False
+    address: str = ""
+
+    @property
+    def engine(self) -> str:
+        """How its agent serves volumes, empty where none has said so."""
+        return self.labels.get(LABEL_ENGINE, "")
+
+    @property
+    def all_taints(self) -> tuple[Taint, ...]:
+        """With the one that a cordon stands for."""
+        return (*self.taints, _CORDONED) if self.unschedulable else self.taints
+
+
+class Landing(NamedTuple):
+    """Where pods of given constraints can land: how many nodes, and how many of each engine ("" for none)."""
+
+    total: int
+    engines: Mapping[str, int]
+
+    def able(self, engines: Iterable[str]) -> int:
+        """How many of the nodes have one of the engines."""
+        return sum(self.engines.get(engine, 0) for engine in engines)
+
+
+class Nodes:
+    """A set of nodes by name. `generation` grows whenever something changes that can decide."""
+
+    def __init__(self, nodes: Iterable[Node] = ()) -> None:
+        self.generation = 0
+        self._nodes: dict[str, Node] = {}
+        self._landings: dict[tuple[bytes, bytes, bytes], Landing] = {}
+        for node in nodes:
+            self.put(node)
+
+    def put(self, node: Node) -> None:
+        """Add a node, or take its new state."""
+        known = self._nodes.get(node.name)
+        self._nodes[node.name] = node
+        if known is None or _decides(known) != _decides(node):
+            self._changed()
+
+    def remove(self, name: str) -> None:
+        """Forget a node; one that is not known is no error."""
+        if self._nodes.pop(name, None) is not None:
+            self._changed()
+
+    def get(self, name: str) -> Node | None:
+        """The node of that name."""
+        return self._nodes.get(name)
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self._nodes.values())
+
+    def landing(self, spec: PodSpec) -> Landing:
+        """Where the scheduler can put the pod. Raises msgspec.DecodeError where its constraints make no sense."""
+        key = (bytes(spec.node_selector), bytes(spec.tolerations), bytes(spec.affinity))
+        known = self._landings.get(key)
+        if known is None:
+            known = self._count(read_constraints(spec.node_selector, spec.tolerations, spec.affinity))
+            if sum(map(len, key)) <= _LONGEST_KEY:
+                if len(self._landings) >= _REMEMBERED:
+                    self._landings.clear()
+                self._landings[key] = known
+        return known
+
+    def _count(self, constraints: Constraints) -> Landing:
+        tolerated: dict[tuple[Taint, ...], bool] = {}
+        engines: Counter[str] = Counter()
+        for node in self._nodes.values():
+            if not constraints.accept_labels(node.name, node.labels):
+                continue
+            taints = node.all_taints
+            accepted = tolerated.get(taints)
+            if accepted is None:
+                accepted = tolerated[taints] = constraints.accept_taints(taints)
+            if accepted:
+                engines[node.engine] += 1
+        return Landing(engines.total(), engines)
+
+    def _changed(self) -> None:
+        self.generation += 1
+        self._landings.clear()
+
+
+def _decides(node: Node) -> tuple[object, ...]:
+    return (node.labels, node.taints, node.unschedulable)
