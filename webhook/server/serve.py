@@ -1,0 +1,99 @@
+"""One port: uvicorn without its own signals, banner and sockets, and with a bound on slow clients."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import uvicorn
+from uvicorn._types import ASGIApplication
+
+from kernelsecret.errors import Code, Refused
+from webhook.server.peer import Connection
+from webhook.server.tls import LiveTls
+
+KEEP_ALIVE_S = 120
+"""Longer than the API server keeps an idle connection (90 s), so that it is never we who close one that it is about to
+use.
+"""
+PATIENCE_S = 10.0
+"""How long a request may take to arrive."""
+MAX_CONNECTIONS = 1024
+_BACKLOG = 1024
+_TICKS_BETWEEN_SWEEPS = 10
+
+
+def bind(host: str, port: int, setting: str) -> socket.socket:
+    """A socket bound to the address. Raises Refused that names `setting`."""
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise Refused(
+            Code.FAILED_PRECONDITION,
+            setting,
+            f"{host}:{port} cannot be bound ({errno.errorcode.get(error.errno or 0, 'unknown')})",
+            "name an address of this host and a free port",
+        ) from None
+    return bound
+
+
+class Port(uvicorn.Server):
+    """Serves an application on a bound socket. `serve()` returns after `should_exit` was set and all was answered."""
+
+    def __init__(self, application: ASGIApplication, bound: socket.socket, tls: LiveTls, *, finish_s: int) -> None:
+        super().__init__(
+            uvicorn.Config(
+                application,
+                loop="none",
+                http=Connection,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                date_header=False,
+                backlog=_BACKLOG,
+                limit_concurrency=MAX_CONNECTIONS,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=finish_s,
+                ssl_context_factory=lambda _config, _default: tls.listener,
+            )
+        )
+        self._bound = bound
+        self.listening = asyncio.Event()
+        """Set as soon as clients can connect."""
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens."""
+        host, port = self._bound.getsockname()[:2]
+        return host, port
+
+    async def run_until_told(self) -> None:
+        """Serve until `should_exit` is set."""
+        await self.serve(sockets=[self._bound])
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen."""
+        await super().startup(sockets)
+        self.listening.set()
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """The process's signals are the service's, not a port's."""
+        yield
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second."""
+        if counter % _TICKS_BETWEEN_SWEEPS == 0:
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, Connection) and connection.is_late(PATIENCE_S):
+                    connection.transport.abort()
+        return await super().on_tick(counter)
