@@ -78,4 +78,5 @@ PORT_NODES: Final = 8444
 PORT_AGENT: Final = 9474
 
 KIND_INTERCEPTOR: Final = "SecretInterceptor"
+RESOURCE_INTERCEPTORS: Final = "secretinterceptors"
 KIND_REGISTRATION: Final = "Registration"

@@ -8,19 +8,24 @@ from collections.abc import Iterator
 import msgspec
 
 from kernelsecret.interceptor import AccessFrom, FileSpec, InterceptorSpec, SecretInterceptor, SecretSource, SecretSpec
-from kernelsecret.names import API_VERSION, KIND_INTERCEPTOR
+from kernelsecret.names import ANNOTATION_INJECT_ANY, ANNOTATION_INJECT_OFF, API_VERSION, KIND_INTERCEPTOR
 from kernelsecret.problems import Invalid, Problem, from_decoder, quoted
 from kernelsecret.quantities import mode
 from kernelsecret.selectors import selector_problems
-from kernelsecret.validation_limits import limit_problems, rotation_problems
+from kernelsecret.validation_limits import MAX_PATH, limit_problems, rotation_problems
 
 MAX_FILES = 64
 """Files of one volume, and keys of one secret that are used."""
 MAX_BINARIES = 64
 MAX_NAME = 255
 """Bytes of a file's name, a Linux limit."""
-MAX_PATH = 1024
-"""Bytes of a path."""
+MAX_CONTAINERS = 64
+"""Names in `spec.delivery.containers`."""
+MAX_ROLE = 253
+"""Letters of a Vault role's name."""
+TAKEN_NAMES = (ANNOTATION_INJECT_ANY, ANNOTATION_INJECT_OFF, "kubernetes.io")
+"""No interceptor is named so: two have another meaning in the annotation, and in the folder of the third, below
+`/var/run/secrets`, lies the service account of every pod."""
 
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*")
@@ -47,6 +52,9 @@ def interceptor_problems(interceptor: SecretInterceptor) -> Iterator[Problem]:
         yield Problem("kind", f"{quoted(interceptor.kind)} is not {KIND_INTERCEPTOR}")
     if not _SUBDOMAIN.fullmatch(interceptor.metadata.name):
         yield Problem("metadata.name", f"{quoted(interceptor.metadata.name)} is not the name of an object")
+    elif interceptor.metadata.name in TAKEN_NAMES:
+        why = f"{quoted(interceptor.metadata.name)} has a meaning of its own in annotations or mounts"
+        yield Problem("metadata.name", why, "choose another name")
     spec = interceptor.spec
     yield from selector_problems(spec.namespace_selector, "spec.namespaceSelector")
     yield from selector_problems(spec.pod_selector, "spec.podSelector")
@@ -112,8 +120,13 @@ def _source_problems(source: SecretSource, at: str) -> Iterator[Problem]:
         yield Problem(at, f"needs exactly one of file, vault and kubernetes, has {found}")
     if source.file and (problem := relative_path_problem(source.file.path)):
         yield Problem(f"{at}.file.path", problem)
-    if source.vault and not source.vault.path:
-        yield Problem(f"{at}.vault.path", "empty")
+    if source.vault:
+        if not source.vault.path:
+            yield Problem(f"{at}.vault.path", "empty")
+        if len(source.vault.path) > MAX_PATH:
+            yield Problem(f"{at}.vault.path", f"has more than {MAX_PATH} letters")
+        if len(source.vault.role) > MAX_ROLE:
+            yield Problem(f"{at}.vault.role", f"has more than {MAX_ROLE} letters")
     if source.kubernetes and not _SUBDOMAIN.fullmatch(source.kubernetes.name):
         yield Problem(f"{at}.kubernetes.name", f"{quoted(source.kubernetes.name)} is not the name of a Secret")
 
@@ -147,6 +160,16 @@ def _delivery_problems(spec: InterceptorSpec) -> Iterator[Problem]:
     for index, name in enumerate(modes):
         if name in modes[:index]:
             yield Problem(f"spec.delivery.modes[{index}]", f"{quoted(name)} is named twice")
+    containers = spec.delivery.containers
+    if len(containers) > MAX_CONTAINERS:
+        yield Problem("spec.delivery.containers", f"{len(containers)} entries, at most {MAX_CONTAINERS}")
+    for index, container in enumerate(containers):
+        at = f"spec.delivery.containers[{index}]"
+        if not _LABEL.fullmatch(container):
+            why = f"{quoted(container)} is not the name of a container"
+            yield Problem(at, why, "use lower-case letters, digits and '-', 63 at most, as in the pod's spec")
+        elif container in containers[:index]:
+            yield Problem(at, f"{quoted(container)} is named twice")
 
 
 def _access_problems(spec: InterceptorSpec) -> Iterator[Problem]:

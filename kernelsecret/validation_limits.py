@@ -14,6 +14,8 @@ MAX_OPEN_FILES = 4096
 MIN_POLL_S = 0.1
 MAX_INTERVAL_S = 86400.0
 MAX_COUNT = 1 << 31
+MAX_PATH = 1024
+"""Bytes of a path."""
 
 SIGNALS = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGTERM", "SIGCONT", "SIGWINCH")
 """Signals that applications are known to reload (or to end, and be started anew) by."""
@@ -75,4 +77,6 @@ def _interval(text: str, at: str, least: float) -> Iterator[Problem]:
 
 def _is_program(path: str) -> bool:
     parts = path.split("/")
+    if len(path) > MAX_PATH:
+        return False
     return len(parts) > 1 and parts[0] == "" and all(part not in ("", ".", "..") for part in parts[1:])
