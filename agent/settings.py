@@ -18,7 +18,9 @@ from typing import Any, Self
 
 import msgspec
 
-from agent.setting_types import (
+from kernelsecret.errors import Code, Refused
+from kernelsecret.names import DRIVER_NAME
+from telemetry.setting_types import (
     Address,
     absolute_path,
     address,
@@ -28,8 +30,6 @@ from agent.setting_types import (
     one_of,
     socket_path,
 )
-from kernelsecret.errors import Code, Refused
-from kernelsecret.names import DRIVER_NAME
 
 PREFIX = "KERNELSECRET_"
 _SERVICE_LINK = re.compile(r".*_(SERVICE_(HOST|PORT)(_.*)?|PORT(_\d+_(TCP|UDP|SCTP)(_.*)?)?)")
