@@ -7,12 +7,9 @@ gives each container of a namespace variables such as KERNELSECRET_PORT for a Se
 
 from __future__ import annotations
 
-import difflib
-import re
 import socket
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,6 +17,8 @@ import msgspec
 
 from kernelsecret.errors import Code, Refused
 from kernelsecret.names import DRIVER_NAME
+from telemetry import options
+from telemetry.options import Option
 from telemetry.setting_types import (
     Address,
     absolute_path,
@@ -32,28 +31,6 @@ from telemetry.setting_types import (
 )
 
 PREFIX = "KERNELSECRET_"
-_SERVICE_LINK = re.compile(r".*_(SERVICE_(HOST|PORT)(_.*)?|PORT(_\d+_(TCP|UDP|SCTP)(_.*)?)?)")
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One setting. The default may name earlier settings: `{run_dir}/state`."""
-
-    name: str
-    parse: Callable[[str], Any]
-    default: str
-    help: str
-
-    @property
-    def variable(self) -> str:
-        """The environment variable."""
-        return PREFIX + self.name.upper()
-
-    @property
-    def flag(self) -> str:
-        """The command line's flag."""
-        return "--" + self.name.replace("_", "-")
-
 
 OPTIONS = (
     Option(
@@ -197,25 +174,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                     )
 
 
-def misspelt(env: Mapping[str, str]) -> dict[str, str]:
-    """KERNELSECRET_* variables that mean nothing, each with the nearest that does (or ""); Kubernetes' service
-    variables are left out.
-    """
-    known = [option.variable for option in OPTIONS]
-    strange = [
-        name for name in env if name.startswith(PREFIX) and name not in known and not _SERVICE_LINK.fullmatch(name)
-    ]
-    return {name: next(iter(difflib.get_close_matches(name, known, 1)), "") for name in sorted(strange)}
+def misspelt(env: Iterable[str]) -> dict[str, str]:
+    """KERNELSECRET_* variables that mean nothing, each with the nearest that does (or "")."""
+    return options.misspelt(env, OPTIONS, PREFIX)
 
 
 def page() -> str:
     """docs/settings.md, made from the options: `python -m agent.settings > docs/settings.md`."""
-    rows = "".join(f"| `{one.variable}` | `{one.flag}` | `{one.default}` | {one.help} |\n" for one in OPTIONS)
-    return (
-        "# Settings of the agent\n\nA flag of `kernelsecret-ctl agent` wins over its variable."
-        " This page is generated from `agent/settings.py`: edit that.\n\n"
-        "| variable | flag | default | meaning |\n|---|---|---|---|\n" + rows
-    )
+    return options.page("Settings of the agent", OPTIONS, command="agent", module="agent/settings.py")
 
 
 if __name__ == "__main__":

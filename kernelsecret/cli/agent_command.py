@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import Any
 
 import typer
 
-from agent.settings import OPTIONS, Option, Settings, misspelt
+from agent.settings import OPTIONS, Settings, misspelt
 from kernelsecret.cli.failures import CommandError, Exit, leave, need_root, say
+from kernelsecret.cli.flags import with_flags
 from kernelsecret.errors import Refused
 
 HELP = """Run the node agent until SIGTERM; what it serves goes on being served after it has ended.
@@ -25,8 +25,8 @@ EPILOG = (
 )
 
 
-def with_flags() -> Callable[..., None]:
-    """The command's function, with a signature that has a flag for each setting."""
+def command() -> Callable[..., None]:
+    """The command's function, with a flag for each setting."""
 
     def agent(**given: Any) -> None:
         clean = given.pop("clean")
@@ -34,23 +34,8 @@ def with_flags() -> Callable[..., None]:
         need_root("agent --clean" if clean else "agent")
         leave(_clean(settings) if clean else _run(settings))
 
-    flags = {option.name: (str | None, _flag(option)) for option in OPTIONS}
     text = "Take everything of ours off this node instead; refused while an agent runs."
-    flags["clean"] = (bool, typer.Option(False, "--clean", help=text))  # type: ignore[assignment]
-    agent.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=flag, annotation=kind)
-            for name, (kind, flag) in flags.items()
-        ]
-    )
-    agent.__annotations__ = {name: kind for name, (kind, _) in flags.items()}
-    return agent
-
-
-def _flag(option: Option) -> Any:
-    # The variable is read by Settings, which knows that an empty one counts as unset; here it is only told of.
-    text = f"{option.help} [{option.variable}; {option.default}]"
-    return typer.Option(None, option.flag, help=text, show_default=False, metavar="VALUE")
+    return with_flags(agent, OPTIONS, {"clean": (bool, typer.Option(False, "--clean", help=text))})
 
 
 def load(given: Mapping[str, object], environment: Mapping[str, str] = os.environ) -> Settings:

@@ -47,7 +47,7 @@ SocketOption = Annotated[
 ]
 
 app.command(name="agent", short_help="Run the node agent.", help=agent_command.HELP, epilog=agent_command.EPILOG)(
-    agent_command.with_flags()
+    agent_command.command()
 )
 
 
