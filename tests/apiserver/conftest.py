@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.apiserver.harness.cluster import Cluster, lacks
+from tests.apiserver.harness.kubectl import Kubectl
 from tests.needs import need
+
+MANIFESTS = Path(__file__).parents[2] / "manifests/base"
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +22,17 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     folder: Path = tmp_path_factory.mktemp("cluster")
     with Cluster.started(folder) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def installed(cluster: Cluster) -> Cluster:
+    """The cluster with what the product needs in it, applied by kubectl as a user does."""
+    cluster.kubectl("apply", f"--filename={MANIFESTS / 'crd.yaml'}")
+    cluster.kubectl("wait", "crd/secretinterceptors.kernelsecret.io", "--for=condition=Established", "--timeout=30s")
+    return cluster
+
+
+@pytest.fixture
+def kubectl(installed: Cluster) -> Kubectl:
+    """kubectl as a cluster admin."""
+    return installed.kubectl
