@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
+from webhook.policy.steps import Doubt
+
 
 class Outcome(StrEnum):
     """How a review ended, as metrics count it."""
@@ -15,17 +17,6 @@ class Outcome(StrEnum):
     REFUSED = "refused"
     HINTED = "hinted"
     MALFORMED = "malformed"
-
-
-class Doubt(NamedTuple):
-    """What to read anew before a refusal is sent: it may be no more than that a watch lags behind.
-
-    Empty strings stand for nothing to read.
-    """
-
-    namespace: str = ""
-    interceptor: str = ""
-    node: str = ""
 
 
 class Answer(NamedTuple):

@@ -1,0 +1,178 @@
+"""`decide`: whether a pod gets secrets, which, how and where, with every rule that had a say. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from kernelsecret.interceptor import SecretInterceptor
+from kernelsecret.names import (
+    ANNOTATION_INJECT,
+    ANNOTATION_INJECT_ANY,
+    ANNOTATION_INJECT_OFF,
+    LABEL_INJECT,
+    LABEL_INJECT_ENABLED,
+)
+from kernelsecret.problems import quoted
+from webhook.policy.choose import Choice, choose_mode
+from webhook.policy.containers import chosen_containers
+from webhook.policy.pods import Place, Pod, places
+from webhook.policy.steps import ALL, Doubt, Refusal, Rule, Step, Verdict
+from webhook.policy.view import View
+from webhook.policy.volumes import check_mounts, check_volume, free_name, mount_path, mounts_of, our_volumes
+
+FIELD_INJECT = f"metadata.annotations[{ANNOTATION_INJECT}]"
+FIELD_NAMESPACE = f"namespace.metadata.labels[{LABEL_INJECT}]"
+
+
+class Injection(NamedTuple):
+    """What a pod that is given secrets has, or gets.
+
+    `volume` is the name of ours, `has_volume` whether it is in the pod already; `containers` all names that have or
+    get the files, sorted; `to_mount` those places that still lack the mount.
+    """
+
+    interceptor: SecretInterceptor
+    choice: Choice
+    volume: str
+    has_volume: bool
+    containers: tuple[str, ...]
+    to_mount: tuple[Place, ...]
+    path: str
+
+
+class Decision(NamedTuple):
+    """Not asked: neither `injection` nor `refusal`. Asked: exactly one of them."""
+
+    asked: bool
+    injection: Injection | None
+    refusal: Refusal | None
+    steps: tuple[Step, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def asks(pod: Pod) -> bool:
+    """Whether the pod's author wants secrets."""
+    return pod.annotations.get(ANNOTATION_INJECT, ANNOTATION_INJECT_OFF) != ANNOTATION_INJECT_OFF
+
+
+def decide(pod: Pod, namespace: str, view: View) -> Decision:
+    """Decide about a pod that is created in a namespace. `steps` ends with the rule that decided."""
+    steps: list[Step] = []
+    if not asks(pod):
+        value = pod.annotations.get(ANNOTATION_INJECT)
+        text = f"{FIELD_INJECT}: " + ("missing" if value is None else f"{quoted(value)}, which opts out")
+        return Decision(False, None, None, (Step(Rule.OPT_IN, Verdict.NO, f"{text}: the pod is left as it is"),))
+    steps.append(Step(Rule.OPT_IN, Verdict.YES, f"{FIELD_INJECT} is {quoted(pod.annotations[ANNOTATION_INJECT])}"))
+    if pod.is_mirror:
+        text = "the pod is the picture of a static pod, which kubelet runs as its file says: it cannot be given secrets"
+        steps.append(Step(Rule.OPT_IN, Verdict.NO, text))
+        return Decision(False, None, None, tuple(steps), (f"kernelsecret: {text}",))
+    warnings: list[str] = []
+    try:
+        injection = _injection(pod, namespace, view, steps, warnings)
+    except Refusal as refusal:
+        return Decision(True, None, refusal, (*steps, refusal.step), tuple(warnings))
+    return Decision(True, injection, None, tuple(steps), tuple(warnings))
+
+
+def _injection(pod: Pod, namespace: str, view: View, steps: list[Step], warnings: list[str]) -> Injection:
+    labels = _namespace_labels(namespace, view)
+    steps.append(Step(Rule.NAMESPACE, Verdict.YES, f"{FIELD_NAMESPACE} is '{LABEL_INJECT_ENABLED}'"))
+    if pod.spec.os and pod.spec.os.name == "windows":
+        fix = f"remove the annotation {ANNOTATION_INJECT}, or run the pod on Linux"
+        raise Refusal(Rule.OS, "spec.os.name", "secrets are served on Linux only, and this is 'windows'", fix)
+    interceptor, why = _interceptor(pod, namespace, labels, view)
+    name = interceptor.metadata.name
+    steps.append(Step(Rule.INTERCEPTOR, Verdict.YES, why))
+    choice = choose_mode(pod, interceptor, view.nodes)
+    steps.append(Step(Rule.MODE, Verdict.YES, f"mode `{choice.mode.value}`: {choice.why}"))
+
+    volumes = pod.spec.volumes or ()
+    ours = our_volumes(volumes)
+    for index, volume in ours:
+        check_volume(index, volume, name)
+    volume_name = ours[0][1].name or "" if ours else free_name(volumes)
+    text = f"volume {quoted(volume_name)} " + ("is in the pod already" if ours else "is added")
+    steps.append(Step(Rule.VOLUME, Verdict.YES, text))
+
+    all_places = tuple(places(pod.spec))
+    holders = _holders(all_places, frozenset(volume.name or "" for _, volume in ours), steps, warnings) if ours else _NO
+    chosen, why = chosen_containers(pod, interceptor, all_places, holders)
+    path = mount_path(name)
+    to_mount = tuple(place for place in all_places if place.name in chosen and place.name not in holders)
+    for place in to_mount:
+        check_mounts(place, name, path)
+    containers = tuple(sorted(chosen))
+    steps.append(Step(Rule.CONTAINERS, Verdict.YES, f"{', '.join(map(quoted, containers))} at {path}: {why}"))
+    return Injection(interceptor, choice, volume_name, bool(ours), containers, to_mount, path)
+
+
+_NO: frozenset[str] = frozenset()
+
+
+def _holders(
+    all_places: tuple[Place, ...], names: frozenset[str], steps: list[Step], warnings: list[str]
+) -> frozenset[str]:
+    holders = set()
+    for place in all_places:
+        for mount in mounts_of(place, names):
+            holders.add(place.name)
+            if mount.sub_path or mount.sub_path_expr:
+                text = f"{place.field} mounts {quoted(mount.name or '')} by subPath, so it never sees a rotation"
+                steps.append(Step(Rule.MOUNT, Verdict.NOTE, text))
+                warnings.append(f"kernelsecret: {text}; mount the whole volume")
+    return frozenset(holders)
+
+
+def _namespace_labels(namespace: str, view: View) -> Mapping[str, str]:
+    labels = view.namespace_labels(namespace)
+    label = None if labels is None else labels.get(LABEL_INJECT)
+    if labels is not None and label == LABEL_INJECT_ENABLED:
+        return labels
+    if labels is None:
+        why = f"the namespace {quoted(namespace)} is not known"
+    else:
+        why = f"{'missing' if label is None else quoted(label)}, must be '{LABEL_INJECT_ENABLED}'"
+    label_it = f"kubectl label namespace {namespace or 'NAMESPACE'} {LABEL_INJECT}={LABEL_INJECT_ENABLED}"
+    fix = f"{label_it}, or remove the pod's annotation {ANNOTATION_INJECT}"
+    raise Refusal(Rule.NAMESPACE, FIELD_NAMESPACE, why, fix, doubt=Doubt(namespace=namespace))
+
+
+def _interceptor(pod: Pod, namespace: str, labels: Mapping[str, str], view: View) -> tuple[SecretInterceptor, str]:
+    wanted = pod.annotations[ANNOTATION_INJECT]
+    if wanted != ANNOTATION_INJECT_ANY:
+        return _named(wanted, pod, namespace, labels, view), f"the interceptor {quoted(wanted)}, which the pod names"
+    found = view.interceptors.selecting(namespace, labels, pod.labels)
+    if len(found) == 1:
+        return found[0], f"{quoted(found[0].metadata.name)} is the only interceptor that selects the pod"
+    doubt = Doubt(namespace=namespace, interceptor=ALL)
+    if not found:
+        why = f"no interceptor selects the pod in the namespace {quoted(namespace)}"
+        fix = "ask a cluster admin for a SecretInterceptor whose namespaceSelector and podSelector do"
+        raise Refusal(Rule.INTERCEPTOR, FIELD_INJECT, why, fix, doubt=doubt)
+    names = ", ".join(sorted(one.metadata.name for one in found)[:8])
+    why = f"{len(found)} interceptors select the pod: {names}"
+    raise Refusal(Rule.INTERCEPTOR, FIELD_INJECT, why, "write the name of one of them instead of 'true'", doubt=doubt)
+
+
+def _named(name: str, pod: Pod, namespace: str, labels: Mapping[str, str], view: View) -> SecretInterceptor:
+    found = view.interceptors.get(name)
+    doubt = Doubt(namespace=namespace, interceptor=name)
+    if found is None:
+        why = f"there is no valid interceptor {quoted(name)}"
+        fix = "look at `kubectl get secretinterceptors`, and at the conditions of that one"
+        raise Refusal(Rule.INTERCEPTOR, FIELD_INJECT, why, fix, doubt=doubt)
+    if found.metadata.deletion_timestamp:
+        why = f"the interceptor {quoted(name)} is being deleted"
+        raise Refusal(Rule.INTERCEPTOR, FIELD_INJECT, why, "use another one", doubt=doubt)
+    at = f"interceptor {quoted(name)}"
+    if not found.spec.namespace_selector.matches(labels):
+        why = f"does not select the namespace {quoted(namespace)}"
+        fix = "use an interceptor that is meant for it; a cluster admin can change who is selected"
+        raise Refusal(Rule.INTERCEPTOR, f"{at}: spec.namespaceSelector", why, fix, doubt=doubt)
+    if not found.spec.pod_selector.matches(pod.labels):
+        why = f"does not select the pod {quoted(pod.display_name)} by its labels"
+        fix = "give the pod the labels that the interceptor selects"
+        raise Refusal(Rule.INTERCEPTOR, f"{at}: spec.podSelector", why, fix, doubt=doubt)
+    return found

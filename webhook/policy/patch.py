@@ -1,0 +1,135 @@
+"""The JSON Patch that injects a pod: operations written down directly, without a copy of the pod or a comparison. Pure.
+
+Only what is missing is added, so a pod that was injected already gets no operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from kernelsecret.names import (
+    ANNOTATION_CHOSEN_MODE,
+    ANNOTATION_INJECTED_CONTAINERS,
+    ANNOTATION_INTERCEPTOR,
+    ATTRIBUTE_INTERCEPTOR,
+    DRIVER_NAME,
+    LABEL_ENGINE,
+    LABEL_INJECTED,
+    LABEL_INJECTED_YES,
+)
+from webhook.policy.decision import Injection
+from webhook.policy.pods import Pod
+from webhook.policy.scheduling import NodeRequirement, NodeTerm, read_affinity
+
+_REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
+
+
+class Operation(msgspec.Struct, frozen=True, gc=False):
+    """One operation; only adding is needed, which replaces where a member is there already."""
+
+    path: str
+    value: Any
+    op: str = "add"
+
+
+def pointer(*parts: str | int) -> str:
+    """A JSON Pointer (RFC 6901)."""
+    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in parts)
+
+
+def operations(pod: Pod, injection: Injection) -> list[Operation]:
+    """What turns the pod into one that is injected; nothing where it is. Its metadata has annotations: it opted in."""
+    return [
+        *_volume(pod, injection),
+        *_mounts(injection),
+        *_annotations(pod, injection),
+        *_label(pod),
+        *engine_affinity(pod, injection.choice.engines),
+    ]
+
+
+def status_annotations(injection: Injection) -> dict[str, str]:
+    """What admission writes on a pod: what it was given."""
+    return {
+        ANNOTATION_INTERCEPTOR: injection.interceptor.metadata.name,
+        ANNOTATION_CHOSEN_MODE: injection.choice.mode.value,
+        ANNOTATION_INJECTED_CONTAINERS: ",".join(injection.containers),
+    }
+
+
+def _volume(pod: Pod, injection: Injection) -> Iterator[Operation]:
+    if injection.has_volume:
+        return
+    csi = {
+        "driver": DRIVER_NAME,
+        "readOnly": True,
+        "volumeAttributes": {ATTRIBUTE_INTERCEPTOR: injection.interceptor.metadata.name},
+    }
+    volume = {"name": injection.volume, "csi": csi}
+    if pod.spec.volumes is None:
+        yield Operation("/spec/volumes", [volume])
+    else:
+        yield Operation("/spec/volumes/-", volume)
+
+
+def _mounts(injection: Injection) -> Iterator[Operation]:
+    mount = {"name": injection.volume, "mountPath": injection.path, "readOnly": True}
+    for place in injection.to_mount:
+        if place.container.volume_mounts is None:
+            yield Operation(f"{place.path}/volumeMounts", [mount])
+        else:
+            yield Operation(f"{place.path}/volumeMounts/-", mount)
+
+
+_PATHS: Final[Mapping[str, str]] = {
+    name: pointer("metadata", "annotations", name)
+    for name in (ANNOTATION_INTERCEPTOR, ANNOTATION_CHOSEN_MODE, ANNOTATION_INJECTED_CONTAINERS)
+}
+
+
+def _annotations(pod: Pod, injection: Injection) -> Iterator[Operation]:
+    for name, value in status_annotations(injection).items():
+        if pod.annotations.get(name) != value:
+            yield Operation(_PATHS[name], value)
+
+
+def _label(pod: Pod) -> Iterator[Operation]:
+    if pod.metadata.labels is None:
+        yield Operation("/metadata/labels", {LABEL_INJECTED: LABEL_INJECTED_YES})
+    elif pod.labels.get(LABEL_INJECTED) != LABEL_INJECTED_YES:
+        yield Operation(pointer("metadata", "labels", LABEL_INJECTED), LABEL_INJECTED_YES)
+
+
+def engine_affinity(pod: Pod, engines: tuple[str, ...]) -> Iterator[Operation]:
+    """What makes the scheduler look only at nodes with one of the engines; nothing where it does, or where all will do.
+
+    Terms are alternatives, so each must ask for it. One without requirements accepts no node, and must stay like that.
+    """
+    if not engines:
+        return
+    wanted = {"key": LABEL_ENGINE, "operator": "In", "values": list(engines)}
+    affinity = read_affinity(pod.spec.affinity)
+    node = affinity.node_affinity if affinity else None
+    value: dict[str, Any] = {"nodeSelectorTerms": [{"matchExpressions": [wanted]}]}
+    if affinity is None:
+        yield Operation("/spec/affinity", {"nodeAffinity": {_REQUIRED: value}})
+    elif node is None:
+        yield Operation("/spec/affinity/nodeAffinity", {_REQUIRED: value})
+    elif node.required is None:
+        yield Operation(f"/spec/affinity/nodeAffinity/{_REQUIRED}", value)
+    else:
+        for index, term in enumerate(node.required.node_selector_terms or ()):
+            if term.is_empty or _asks(term, engines):
+                continue
+            at = f"/spec/affinity/nodeAffinity/{_REQUIRED}/nodeSelectorTerms/{index}/matchExpressions"
+            if term.match_expressions is None:
+                yield Operation(at, [wanted])
+            else:
+                yield Operation(f"{at}/-", wanted)
+
+
+def _asks(term: NodeTerm, engines: tuple[str, ...]) -> bool:
+    return NodeRequirement(LABEL_ENGINE, "In", engines) in (term.match_expressions or ())
