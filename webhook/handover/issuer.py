@@ -1,0 +1,128 @@
+"""Who gets a registration: a live pod that was injected and is still given what it was injected with.
+
+The judgement is pure. Around it: the live read, a second look where what is known may be old, and the signature.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+
+from apiclient import paths
+from apiclient.client import ApiClient
+from certs.signing import SigningKey, sign_registration
+from kernelsecret.errors import Code, Refused
+from kernelsecret.interceptor import SecretInterceptor
+from kernelsecret.names import (
+    ANNOTATION_INJECT,
+    ANNOTATION_INJECT_ANY,
+    ANNOTATION_INTERCEPTOR,
+    LABEL_INJECT,
+    LABEL_INJECT_ENABLED,
+    LABEL_INJECTED,
+    LABEL_INJECTED_YES,
+)
+from kernelsecret.problems import quoted
+from kernelsecret.registration import LIFETIME_S, NONCE_BYTES, Registration, SignedRegistration
+from webhook.policy.pods import Pod, read_pod
+from webhook.policy.view import View
+
+Refresh = Callable[[str, Sequence[str]], Awaitable[None]]
+"""Reads a namespace and interceptors (by name) anew, so that a refusal is not due to an old view."""
+
+
+def injected_interceptor(pod: Pod) -> str:
+    """The interceptor that admission wrote into the pod, empty where it was not injected."""
+    name = pod.annotations.get(ANNOTATION_INTERCEPTOR, "")
+    shows = any(volume.is_ours and volume.csi and volume.csi.interceptor == name for volume in pod.spec.volumes or ())
+    return name if name and shows and pod.labels.get(LABEL_INJECTED) == LABEL_INJECTED_YES else ""
+
+
+def require_given(pod: Pod, namespace_labels: Mapping[str, str] | None, interceptor: SecretInterceptor | None) -> None:
+    """Raises Refused unless the pod is still given the interceptor that it was injected with."""
+    name = injected_interceptor(pod)
+    if not name:
+        why = "admission did not inject this pod"
+        raise Refused(Code.FAILED_PRECONDITION, f"metadata.annotations[{ANNOTATION_INTERCEPTOR}]", why)
+    if pod.metadata.deletion_timestamp:
+        raise Refused(Code.FAILED_PRECONDITION, "metadata.deletionTimestamp", "the pod is being deleted")
+    if (namespace_labels or {}).get(LABEL_INJECT) != LABEL_INJECT_ENABLED:
+        why = f"the namespace has not opted in with '{LABEL_INJECT_ENABLED}'"
+        fix = f"kubectl label namespace {pod.metadata.namespace} {LABEL_INJECT}={LABEL_INJECT_ENABLED}"
+        raise _denied(f"namespace.metadata.labels[{LABEL_INJECT}]", why, fix)
+    if pod.annotations.get(ANNOTATION_INJECT) not in (ANNOTATION_INJECT_ANY, name):
+        why = f"the pod does not opt in to the interceptor {quoted(name)} any more"
+        raise _denied(f"metadata.annotations[{ANNOTATION_INJECT}]", why, "create the pod anew")
+    if interceptor is None or interceptor.metadata.deletion_timestamp:
+        why = f"the interceptor {quoted(name)} is not there, is being deleted or is not valid"
+        raise _denied(f"metadata.annotations[{ANNOTATION_INTERCEPTOR}]", why, f"create SecretInterceptor {name}")
+    if not interceptor.spec.namespace_selector.matches(namespace_labels or {}):
+        raise _denied(f"interceptor {name}: spec.namespaceSelector", "does not select the pod's namespace")
+    if not interceptor.spec.pod_selector.matches(pod.labels):
+        raise _denied(f"interceptor {name}: spec.podSelector", "does not select the pod")
+
+
+def registration_of(pod: Pod, now: datetime, nonce: str) -> Registration:
+    """The statement about a bound pod that was judged."""
+    meta = pod.metadata
+    return Registration(
+        pod_uid=meta.uid or "",
+        namespace=meta.namespace or "",
+        name=meta.name or "",
+        service_account=pod.spec.service_account_name or "default",
+        interceptor=injected_interceptor(pod),
+        node=pod.spec.node_name or "",
+        expires_at=now + timedelta(seconds=LIFETIME_S),
+        nonce=nonce,
+    )
+
+
+class Issuer:
+    """Reads pods as they are now, and signs for those that may have a registration. `now` has a zone."""
+
+    def __init__(
+        self,
+        client: ApiClient,
+        view: View,
+        refresh: Refresh,
+        signing_key: Callable[[], SigningKey],
+        now: Callable[[], datetime],
+        *,
+        nonce: Callable[[], str] = lambda: secrets.token_hex(NONCE_BYTES),
+    ) -> None:
+        self._client, self._view, self._refresh = client, view, refresh
+        self._signing_key, self._now, self._nonce = signing_key, now, nonce
+
+    async def live(self, namespace: str, name: str) -> Pod:
+        """The pod as the API server has it. Raises Refused: NOT_FOUND, or UNAVAILABLE."""
+        raw = await self._client.get(paths.pod(namespace, name))
+        try:
+            pod = read_pod(raw)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            raise Refused(Code.UNAVAILABLE, f"pod {namespace}/{name}", "the API server sent no pod") from None
+        if (pod.metadata.namespace, pod.metadata.name) != (namespace, name) or not pod.metadata.uid:
+            raise Refused(Code.UNAVAILABLE, f"pod {namespace}/{name}", "the API server sent another object")
+        return pod
+
+    async def issue(self, pod: Pod) -> SignedRegistration:
+        """The signed registration of a live, bound pod. Raises Refused with the field that stands against it."""
+        try:
+            self._judge(pod)
+        except Refused as refused:
+            if refused.code is not Code.PERMISSION_DENIED:
+                raise
+            # Only what the pod itself says is fresh; the rest may have changed since it was seen.
+            await self._refresh(pod.metadata.namespace or "", [injected_interceptor(pod)])
+            self._judge(pod)
+        return sign_registration(self._signing_key(), registration_of(pod, self._now(), self._nonce()))
+
+    def _judge(self, pod: Pod) -> None:
+        labels = self._view.namespace_labels(pod.metadata.namespace or "")
+        require_given(pod, labels, self._view.interceptors.get(injected_interceptor(pod)))
+
+
+def _denied(field: str, why: str, fix: str = "") -> Refused:
+    return Refused(Code.PERMISSION_DENIED, field, why, fix)
