@@ -11,6 +11,7 @@ import msgspec
 
 SOCKET_PATH_BYTES = 107
 _NODE = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -85,3 +86,34 @@ def number(low: int, high: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def optional_path(text: str) -> Path | None:
+    """An absolute path; nothing is None."""
+    return absolute_path(text) if text else None
+
+
+def namespace_name(text: str) -> str:
+    """A Kubernetes namespace's name."""
+    if not _LABEL.fullmatch(text):
+        raise ValueError("is not a namespace's name (lower case letters, digits and '-')")
+    return text
+
+
+def identity(text: str) -> str:
+    """What one of several replicas calls itself; may be empty."""
+    if text and not _NODE.fullmatch(text):
+        raise ValueError("is not a name (lower case letters, digits, '-' and '.')")
+    return text
+
+
+def hosts(text: str) -> tuple[str, ...]:
+    """Names of hosts and IP addresses with commas between them; may be empty."""
+    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    for host in found:
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            if not _NODE.fullmatch(host):
+                raise ValueError("has a part that is neither a host's name nor an IP address") from None
+    return found

@@ -1,34 +1,17 @@
 """Every metric of the agent: names, help texts and the only methods that change them. In memory: no I/O here.
 
-Cardinality is bounded by construction. A label's value is one of a fixed set of words, or (namespaces, maps, calls)
-one of a bounded number of well-formed names; all else becomes `other`, so that neither a pod's name nor a secret can
-become a label.
+No label is a pod's name or a secret: `telemetry.metrics` says how.
 """
 
 from __future__ import annotations
 
 import errno
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import Counter, Gauge, Histogram, generate_latest
 
 from agent.observe.records import Rule
-
-OTHER = "other"
-_FAST = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Definition:
-    """One metric: what is in the registry, and in docs/metrics.md."""
-
-    name: str
-    kind: type[Counter] | type[Gauge] | type[Histogram]
-    labels: tuple[str, ...]
-    help: str
-
+from telemetry.metrics import OTHER, Definition, Registered, Words
 
 _P = "kernelsecret_"
 DEFINITIONS = (
@@ -100,71 +83,23 @@ DEFINITIONS = (
 )
 
 
-class _Words:
-    """Lets through a fixed set of words, or up to `limit` different ones of a pattern; the rest is `other`."""
-
-    def __init__(self, *words: str, pattern: str = "", limit: int = 0) -> None:
-        self._seen = set(words)
-        self._pattern = re.compile(pattern) if pattern else None
-        self._limit = limit
-
-    def __call__(self, word: str) -> str:
-        if word in self._seen:
-            return word
-        if self._pattern is None or self._limit < 1 or not self._pattern.fullmatch(word):
-            return OTHER
-        self._limit -= 1
-        self._seen.add(word)
-        return word
-
-    def forget(self, word: str) -> None:
-        """Make room again for another word of the pattern."""
-        if word in self._seen:
-            self._seen.remove(word)
-            self._limit += 1
-
-
-class Metrics:
+class Metrics(Registered):
     """The agent's metrics in a registry of their own. Counts are non-negative, durations in seconds, sizes in bytes."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        super().__init__(DEFINITIONS, _P)
         self.refresh: Callable[[], None] = lambda: None
         """Brings in what is counted elsewhere (in the kernel); called before the metrics are read."""
-        self._metric: dict[str, Counter | Gauge | Histogram] = {}
-        for one in DEFINITIONS:
-            made: Counter | Gauge | Histogram
-            if one.kind is Histogram:
-                made = Histogram(one.name, one.help, one.labels, registry=self.registry, buckets=_FAST)
-            else:
-                made = one.kind(one.name, one.help, one.labels, registry=self.registry)
-            self._metric[one.name.removeprefix(_P)] = made
-        ProcessCollector(registry=self.registry)
-        self._source = _Words("file", "vault", "kubernetes")
-        self._engine = _Words("iter", "rewrite", "tmpfs")
-        self._namespace = _Words(pattern=r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", limit=1000)
-        self._map = _Words(pattern=r"[a-z][a-z0-9_]{0,14}", limit=32)
-        self._read = _Words("served", "refused")
-        self._rule = _Words(*(rule.value for rule in Rule))
-        self._call = _Words(pattern=r"[a-z][a-z0-9_]{0,31}", limit=64)
-        self._at = _Words("kernel", "subscriber")
-        self._reason = _Words(pattern=r"[a-z][a-z0-9-]{0,31}", limit=32)
-        self._code = _Words("ok", pattern=r"[A-Z][A-Z_]{0,31}", limit=17)
-
-    def _counter(self, name: str, *labels: str) -> Counter:
-        metric = self._metric[name]
-        assert isinstance(metric, Counter)
-        return metric.labels(*labels) if labels else metric
-
-    def _gauge(self, name: str, *labels: str) -> Gauge:
-        metric = self._metric[name]
-        assert isinstance(metric, Gauge)
-        return metric.labels(*labels) if labels else metric
-
-    def _histogram(self, name: str, *labels: str) -> Histogram:
-        metric = self._metric[name]
-        assert isinstance(metric, Histogram)
-        return metric.labels(*labels) if labels else metric
+        self._source = Words("file", "vault", "kubernetes")
+        self._engine = Words("iter", "rewrite", "tmpfs")
+        self._namespace = Words(pattern=r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", limit=1000)
+        self._map = Words(pattern=r"[a-z][a-z0-9_]{0,14}", limit=32)
+        self._read = Words("served", "refused")
+        self._rule = Words(*(rule.value for rule in Rule))
+        self._call = Words(pattern=r"[a-z][a-z0-9_]{0,31}", limit=64)
+        self._at = Words("kernel", "subscriber")
+        self._reason = Words(pattern=r"[a-z][a-z0-9-]{0,31}", limit=32)
+        self._code = Words("ok", pattern=r"[A-Z][A-Z_]{0,31}", limit=17)
 
     def rotation(self, source: str, seconds: float | None) -> None:
         """A version replaced another; `seconds` since the source changed, None where nobody saw it change."""
