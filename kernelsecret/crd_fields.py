@@ -31,8 +31,8 @@ from kernelsecret.interceptor import (
     VaultSource,
 )
 from kernelsecret.selectors import LabelSelector, Requirement
-from kernelsecret.validation import MAX_BINARIES, MAX_CONTAINERS, MAX_FILES, MAX_NAME, MAX_PATH, MAX_ROLE, TAKEN_NAMES
-from kernelsecret.validation_limits import MAX_COUNT, MAX_FILE_BYTES, MAX_OPEN_FILES, SIGNALS
+from kernelsecret.validation import MAX_BINARIES, MAX_CONTAINERS, MAX_FILES, MAX_NAME, MAX_ROLE, TAKEN_NAMES
+from kernelsecret.validation_limits import MAX_COUNT, MAX_FILE_BYTES, MAX_OPEN_FILES, MAX_PATH, SIGNALS
 
 
 @dataclass(frozen=True, slots=True)
