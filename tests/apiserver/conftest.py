@@ -9,9 +9,8 @@ import pytest
 
 from tests.apiserver.harness.cluster import Cluster, lacks
 from tests.apiserver.harness.kubectl import Kubectl
+from tests.apiserver.harness.product import install
 from tests.needs import need
-
-MANIFESTS = Path(__file__).parents[2] / "manifests/base"
 
 
 @pytest.fixture(scope="session")
@@ -26,9 +25,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def installed(cluster: Cluster) -> Cluster:
-    """The cluster with what the product needs in it, applied by kubectl as a user does."""
-    cluster.kubectl("apply", f"--filename={MANIFESTS / 'crd.yaml'}")
-    cluster.kubectl("wait", "crd/secretinterceptors.kernelsecret.io", "--for=condition=Established", "--timeout=30s")
+    """The cluster with the manifests in it; the webhook is not registered."""
+    install(cluster)
     return cluster
 
 

@@ -22,22 +22,26 @@ class Ran:
 
 
 class Kubectl:
-    """Runs `program` with a kubeconfig, in `namespace` where a command does not say another one."""
+    """Runs `program` with a kubeconfig, whose context says the namespace where neither command nor object does."""
 
-    def __init__(self, program: Path, kubeconfig: Path, home: Path, namespace: str = "default") -> None:
+    def __init__(self, program: Path, kubeconfig: Path, home: Path) -> None:
         self._program = program
         self._kubeconfig = kubeconfig
         self._home = home
-        self.namespace = namespace
 
     def within(self, namespace: str) -> Kubectl:
-        """The same in another namespace."""
-        return Kubectl(self._program, self._kubeconfig, self._home, namespace)
+        """The same user in another namespace."""
+        settings = json.loads(self._kubeconfig.read_text())
+        settings["contexts"][0]["context"]["namespace"] = namespace
+        path = self._kubeconfig.with_name(f"{self._kubeconfig.stem}.{namespace}.json")
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(settings))
+        return Kubectl(self._program, path, self._home)
 
     def run(self, *words: str, given: object = None) -> Ran:
         """Run it; `given` goes to standard input: text, one object, or a list of objects."""
         ran = subprocess.run(
-            [self._program, f"--kubeconfig={self._kubeconfig}", f"--namespace={self.namespace}", *words],
+            [self._program, f"--kubeconfig={self._kubeconfig}", *words],
             input="" if given is None else manifest(given),
             capture_output=True,
             text=True,

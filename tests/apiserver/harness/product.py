@@ -1,0 +1,60 @@
+"""What the repository's manifests say, put into the cluster as a cluster admin would."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import yaml
+
+from kernelsecret.names import ANNOTATION_CHOSEN_MODE, LABEL_INJECTED, SYSTEM_NAMESPACE
+from tests.apiserver.harness.cluster import Cluster
+from tests.apiserver.harness.objects import pod
+from tests.apiserver.harness.parts import ROOT
+from tests.apiserver.harness.waiting import until
+
+BASE: Final = ROOT / "manifests/base"
+WORKLOADS: Final = {"Deployment", "DaemonSet", "Service", "PodDisruptionBudget", "PriorityClass", "NetworkPolicy"}
+CONFIGURATIONS: Final = {"MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"}
+
+
+def objects(cluster: Cluster) -> list[dict[str, Any]]:
+    """Every object in the manifests, in the order in which kustomize would have them applied."""
+    return [thing for thing in yaml.safe_load_all(cluster.kubectl("kustomize", str(BASE))) if thing]
+
+
+def configurations(cluster: Cluster) -> list[dict[str, Any]]:
+    """The two webhook configurations."""
+    return [thing for thing in objects(cluster) if thing["kind"] in CONFIGURATIONS]
+
+
+def install(cluster: Cluster) -> None:
+    """All of it but the webhook configurations and what runs on nodes; returns when the policies hold."""
+    cluster.kubectl.apply(*(thing for thing in objects(cluster) if thing["kind"] not in WORKLOADS | CONFIGURATIONS))
+    cluster.kubectl("wait", "crd/secretinterceptors.kernelsecret.io", "--for=condition=Established", "--timeout=30s")
+    cluster.account(SYSTEM_NAMESPACE, "default")
+    _wait_for_policies(cluster)
+
+
+def _wait_for_policies(cluster: Cluster) -> None:
+    """A policy holds a moment after it was made: wait until each has refused what it is for."""
+    canaries = cluster.namespace("canaries")
+    canaries.apply(pod("canary"))
+    forged = pod("forged", annotations={ANNOTATION_CHOSEN_MODE: "ebpf"})
+    binding = {
+        "apiVersion": "v1",
+        "kind": "Binding",
+        "metadata": {"name": "canary", "annotations": {ANNOTATION_CHOSEN_MODE: "ebpf"}},
+        "target": {"kind": "Node", "name": "nowhere"},
+    }
+    path = "/api/v1/namespaces/canaries/pods/canary/binding"
+
+    def held(*words: str, given: object = None) -> None:
+        command = f"kubectl {' '.join(words)}"
+        until(
+            lambda: "ValidatingAdmissionPolicy" in canaries.run(*words, given=given).err, f"a policy refuses {command}"
+        )
+
+    held("create", "--dry-run=server", "--filename=-", given=forged)
+    held("label", "pod/canary", f"{LABEL_INJECTED}=true", "--dry-run=server")
+    held("create", f"--raw={path}?dryRun=All", "--filename=-", given=binding)
+    cluster.remove_pod("canaries", "canary")
