@@ -33,7 +33,7 @@ class Binding(msgspec.Struct, frozen=True, gc=False):
     target: _Target = _Target()
 
 
-_DECODER: Final = msgspec.json.Decoder(Review[Binding])
+_DECODER: Final = msgspec.json.Decoder(Review[Binding | None])
 
 
 def binding(body: bytes, offer: Callable[[Hint], bool], *, limit: int = MAX_BYTES) -> Answer:
@@ -56,7 +56,7 @@ def binding(body: bytes, offer: Callable[[Hint], bool], *, limit: int = MAX_BYTE
     )
 
 
-def hint_of(request: Request[Binding]) -> Hint | None:
+def hint_of(request: Request[Binding | None]) -> Hint | None:
     """What a binding says, None where it is none or says too little."""
     made = request.object
     if made is None or request.operation != "CREATE" or request.target not in TARGETS:

@@ -14,7 +14,7 @@ from webhook.policy.pods import Pod
 from webhook.policy.steps import Rule
 from webhook.policy.view import View
 
-_DECODER: Final = msgspec.json.Decoder(Review[Pod])
+_DECODER: Final = msgspec.json.Decoder(Review[Pod | None])
 _ENCODE: Final = msgspec.json.Encoder().encode
 
 
@@ -36,7 +36,7 @@ def mutate(body: bytes, view: View, *, limit: int = MAX_BYTES) -> Answer:
     return _answer(request, pod, namespace, decide(pod, namespace, view))
 
 
-def _answer(request: Request[Pod], pod: Pod, namespace: str, decision: Decision) -> Answer:
+def _answer(request: Request[Pod | None], pod: Pod, namespace: str, decision: Decision) -> Answer:
     """Facts first, then the bytes of the kind that the decision calls for."""
     facts = (request.operation, "pods", namespace, pod.display_name, bool(request.dry_run))
     uid, injection, refusal = request.uid, decision.injection, decision.refusal

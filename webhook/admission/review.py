@@ -6,7 +6,7 @@ Reading is typed and in one pass: what nobody asks for is skipped, and the pod i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, cast
 
 import msgspec
 from msgspec import Raw
@@ -46,7 +46,7 @@ class UserInfo(msgspec.Struct, frozen=True, gc=False):
 
 
 class Request(msgspec.Struct, Generic[T], rename="camel", frozen=True, gc=False):
-    """The question. `object` is None where there is none; `old_object` is raw, empty or `null` where there is none."""
+    """The question. `object` is a `Something | None`, or raw; raw ones are empty or `null` where there is none."""
 
     uid: str = ""
     resource: Resource = Resource()
@@ -55,14 +55,16 @@ class Request(msgspec.Struct, Generic[T], rename="camel", frozen=True, gc=False)
     namespace: str = ""
     operation: str = ""
     user_info: UserInfo = UserInfo()
-    object: T | None = None
+    object: T = msgspec.field(default=cast(Any, None))
     old_object: Raw = Raw()
     dry_run: bool | None = None
 
     @property
     def target(self) -> str:
-        """What is written to, as rules name it: `pods/binding`."""
-        return f"{self.resource.resource}/{self.sub_resource}" if self.sub_resource else self.resource.resource
+        """What is written to, as rules name it: `pods/binding`, `secretinterceptors.kernelsecret.io`."""
+        group, resource = self.resource.group, self.resource.resource
+        plain = f"{resource}.{group}" if group else resource
+        return f"{plain}/{self.sub_resource}" if self.sub_resource else plain
 
 
 class Review(msgspec.Struct, Generic[T], rename="camel", frozen=True, gc=False):
@@ -106,9 +108,9 @@ def read(body: bytes, decoder: msgspec.json.Decoder[Review[T]], *, limit: int = 
     try:
         review = decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise Unfit(_uid_of(body), 422, str(from_decoder(str(error)))) from None
+        raise Unfit(_uid_of(body), 422, said_of(error, "review")) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _unreadable(error) from None
+        raise BadReview(400, said_of(error, "the body")) from None
     _check(review.api_version, review.kind, review.request)
     assert review.request is not None
     return review.request
@@ -118,20 +120,24 @@ def _uid_of(body: bytes) -> str:
     try:
         found = _ENVELOPE.decode(body)
     except msgspec.ValidationError as error:
-        raise BadReview(422, f"not an {KIND}: {from_decoder(str(error))}") from None
+        raise BadReview(422, said_of(error, f"not an {KIND}")) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _unreadable(error) from None
+        raise BadReview(400, said_of(error, "the body")) from None
     _check(found.api_version, found.kind, found.request)
     assert found.request is not None
     return found.request.uid
 
 
-def _unreadable(error: Exception) -> BadReview:
+def said_of(error: Exception, what: str) -> str:
+    """Why `what` cannot be read, in words that repeat nothing of it but names of fields."""
     if isinstance(error, RecursionError):
-        return BadReview(400, "the body is nested too deeply")
+        return f"{what} is nested too deeply"
     if isinstance(error, UnicodeDecodeError):
-        return BadReview(400, "the body is not UTF-8")
-    return BadReview(400, f"the body is not JSON: {from_decoder(str(error)).why}")
+        return f"{what} is not UTF-8"
+    problem = from_decoder(str(error))
+    if isinstance(error, msgspec.ValidationError):
+        return f"{what}: {problem}"
+    return f"{what} is not JSON: {problem.why}"
 
 
 def _check(api_version: str, kind: str, request: Request[Any] | _Asked | None) -> None:

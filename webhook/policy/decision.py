@@ -10,6 +10,7 @@ from kernelsecret.names import (
     ANNOTATION_INJECT,
     ANNOTATION_INJECT_ANY,
     ANNOTATION_INJECT_OFF,
+    EXCLUDED_NAMESPACES,
     LABEL_INJECT,
     LABEL_INJECT_ENABLED,
 )
@@ -59,6 +60,9 @@ def asks(pod: Pod) -> bool:
 def decide(pod: Pod, namespace: str, view: View) -> Decision:
     """Decide about a pod that is created in a namespace. `steps` ends with the rule that decided."""
     steps: list[Step] = []
+    if namespace in EXCLUDED_NAMESPACES:
+        text = f"pods of the namespace {quoted(namespace)} are never touched"
+        return Decision(False, None, None, (Step(Rule.NAMESPACE, Verdict.NO, text),))
     if not asks(pod):
         value = pod.annotations.get(ANNOTATION_INJECT)
         text = f"{FIELD_INJECT}: " + ("missing" if value is None else f"{quoted(value)}, which opts out")

@@ -27,12 +27,11 @@ from webhook.policy.scheduling import NodeRequirement, NodeTerm, read_affinity
 _REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 
 
-class Operation(msgspec.Struct, frozen=True, gc=False):
+class Operation(msgspec.Struct, frozen=True, gc=False, tag_field="op", tag="add"):
     """One operation; only adding is needed, which replaces where a member is there already."""
 
     path: str
     value: Any
-    op: str = "add"
 
 
 def pointer(*parts: str | int) -> str:

@@ -74,12 +74,13 @@ def check_mounts(place: Place, interceptor: str, path: str) -> None:
     for index, mount in enumerate(place.container.volume_mounts or ()):
         other = mount.mount_path or ""
         # Whatever its spelling, a path at or below ours has the interceptor's name in it; few others do.
-        if interceptor in other and _is_in(same_place(other), same_place(path)):
+        if interceptor in other and is_in(same_place(other), same_place(path)):
             why = f"{quoted(other)} of the container {quoted(place.name)} is where the files of the interceptor appear"
             volume = quoted(mount.name or "")
             fix = f"mount the volume {volume} elsewhere, or leave the container out"
             raise Refusal(Rule.MOUNT, f"{place.field}.volumeMounts[{index}].mountPath", why, fix)
 
 
-def _is_in(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(f"{folder}/")
+def is_in(path: str, folder: str) -> bool:
+    """Whether a path is a folder or lies in it, both spelled as `same_place` does."""
+    return path == folder or folder == "/" or path.startswith(f"{folder}/")
