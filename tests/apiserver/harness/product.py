@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import yaml
 
-from kernelsecret.names import ANNOTATION_CHOSEN_MODE, LABEL_INJECTED, SYSTEM_NAMESPACE
+from kernelsecret.names import ANNOTATION_CHOSEN_MODE, LABEL_INJECTED, SYSTEM_NAMESPACE, WEBHOOK_CONFIGURATION
 from tests.apiserver.harness.cluster import Cluster
 from tests.apiserver.harness.objects import pod
 from tests.apiserver.harness.parts import ROOT
@@ -58,3 +61,18 @@ def _wait_for_policies(cluster: Cluster) -> None:
     held("label", "pod/canary", f"{LABEL_INJECTED}=true", "--dry-run=server")
     held("create", f"--raw={path}?dryRun=All", "--filename=-", given=binding)
     cluster.remove_pod("canaries", "canary")
+
+
+@contextmanager
+def away(cluster: Cluster) -> Iterator[None]:
+    """A while in which no webhook of ours is registered."""
+    kept = [cluster.kubectl.run("get", f"{kind.lower()}/{WEBHOOK_CONFIGURATION}", "-ojson") for kind in CONFIGURATIONS]
+    there = [json.loads(ran.out) for ran in kept if ran.status == 0]
+    for thing in there:
+        cluster.kubectl("delete", thing["kind"], thing["metadata"]["name"])
+    try:
+        yield
+    finally:
+        for thing in there:
+            thing["metadata"] = {"name": thing["metadata"]["name"], "labels": thing["metadata"].get("labels", {})}
+            cluster.kubectl("create", "--filename=-", given=thing)

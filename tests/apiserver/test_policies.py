@@ -1,0 +1,256 @@
+"""The rules that the API server holds by itself: here no webhook is registered, so nobody else can have refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from kernelsecret.names import (
+    ANNOTATION_CHOSEN_MODE,
+    ANNOTATION_CONTAINERS,
+    ANNOTATION_INJECT,
+    ANNOTATION_INJECTED_CONTAINERS,
+    ANNOTATION_INTERCEPTOR,
+    ANNOTATION_MODE,
+    ATTRIBUTE_INTERCEPTOR,
+    DRIVER_NAME,
+    LABEL_INJECTED,
+    SYSTEM_NAMESPACE,
+    VOLUME_NAME,
+)
+from tests.apiserver.harness.cluster import Cluster
+from tests.apiserver.harness.kubectl import Kubectl
+from tests.apiserver.harness.objects import OPTED_IN, container, interceptor, pod
+from tests.apiserver.harness.product import away
+
+POLICY = "ValidatingAdmissionPolicy"
+OURS = {
+    "name": VOLUME_NAME,
+    "csi": {"driver": DRIVER_NAME, "readOnly": True, "volumeAttributes": {ATTRIBUTE_INTERCEPTOR: "held"}},
+}
+STATUS = {
+    ANNOTATION_INTERCEPTOR: "held",
+    ANNOTATION_CHOSEN_MODE: "ebpf",
+    ANNOTATION_INJECTED_CONTAINERS: "app",
+}
+
+
+def host_path(path: str) -> dict[str, Any]:
+    return {"name": "host", "hostPath": {"path": path}}
+
+
+def injected(name: str, interceptor_name: str = "held") -> dict[str, Any]:
+    """A pod as admission would have left it."""
+    volume = {**OURS, "csi": {**OURS["csi"], "volumeAttributes": {ATTRIBUTE_INTERCEPTOR: interceptor_name}}}  # type: ignore[dict-item]
+    return pod(
+        name,
+        "true",
+        annotations=STATUS | {ANNOTATION_INTERCEPTOR: interceptor_name},
+        labels={LABEL_INJECTED: "true"},
+        volumes=[volume],
+    )
+
+
+@pytest.fixture(scope="module")
+def alone(installed: Cluster) -> Iterator[Cluster]:
+    """The cluster while no webhook is registered."""
+    with away(installed):
+        yield installed
+
+
+@pytest.fixture(scope="module")
+def open_ns(alone: Cluster) -> Kubectl:
+    """kubectl in a namespace whose pods may opt in."""
+    return alone.namespace("policies-open", OPTED_IN)
+
+
+@pytest.fixture(scope="module")
+def closed_ns(alone: Cluster) -> Kubectl:
+    """kubectl in a namespace whose pods may not."""
+    return alone.namespace("policies-closed")
+
+
+def refused(kubectl: Kubectl, thing: object, *, said: str) -> None:
+    """kubectl create is refused by a policy, in a message that has this."""
+    error = kubectl.refused("create", "-f-", "--dry-run=server", given=thing)
+    assert POLICY in error
+    assert said in error
+
+
+# New pods
+
+
+@pytest.mark.parametrize("name", sorted(STATUS))
+def test_an_annotation_that_only_admission_writes_is_refused_on_a_pod_that_did_not_opt_in(
+    open_ns: Kubectl, name: str
+) -> None:
+    refused(open_ns, pod(annotations={name: STATUS[name]}), said="written by admission alone; remove")
+
+
+def test_the_label_that_only_admission_writes_is_refused_on_a_pod_that_did_not_opt_in(open_ns: Kubectl) -> None:
+    refused(open_ns, pod(labels={LABEL_INJECTED: "true"}), said="written by admission alone; remove")
+
+
+def test_our_driver_is_refused_in_a_pod_that_did_not_opt_in(open_ns: Kubectl, closed_ns: Kubectl) -> None:
+    for kubectl in (open_ns, closed_ns):
+        refused(kubectl, pod(volumes=[OURS]), said="spec.volumes: the driver csi.kernelsecret.io")
+
+
+def test_a_pod_that_opts_out_in_words_may_not_use_our_driver_either(open_ns: Kubectl) -> None:
+    refused(open_ns, pod(inject="false", volumes=[OURS]), said="spec.volumes: the driver csi.kernelsecret.io")
+
+
+def test_a_pod_that_asks_in_a_namespace_without_the_label_is_told_to_label_it(closed_ns: Kubectl) -> None:
+    refused(closed_ns, pod(inject="true"), said="label the namespace kernelsecret.io/inject=enabled")
+
+
+def test_a_pod_that_asks_and_went_past_the_webhook_is_refused(open_ns: Kubectl) -> None:
+    refused(open_ns, pod(inject="true"), said="admission has not given it any")
+
+
+def test_a_pod_that_says_another_interceptor_than_its_volume_is_refused(open_ns: Kubectl) -> None:
+    thing = injected("app")
+    thing["metadata"]["annotations"][ANNOTATION_INTERCEPTOR] = "other"
+    refused(open_ns, thing, said=f"metadata.annotations['{ANNOTATION_INTERCEPTOR}']")
+
+
+def test_a_pod_that_names_a_container_that_it_lacks_is_refused(open_ns: Kubectl) -> None:
+    thing = injected("app")
+    thing["metadata"]["annotations"][ANNOTATION_INJECTED_CONTAINERS] = "app,other"
+    refused(open_ns, thing, said="names a container that the pod lacks")
+
+
+def test_a_pod_as_admission_leaves_it_is_let_through(open_ns: Kubectl) -> None:
+    open_ns("create", "-f-", "--dry-run=server", given=injected("whole"))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/run/kernelsecret",
+        "/run/kernelsecret/bpf",
+        "/var/run/kernelsecret",
+        "/run",
+        "/",
+        "//run/./kernelsecret//",
+        "/etc/kernelsecret/secrets",
+        "/var/log",
+        "/var/lib/kubelet",
+        "/var/lib/kubelet/plugins/csi.kernelsecret.io/csi.sock",
+        "/var/lib/kubelet/plugins_registry",
+    ],
+)
+def test_a_folder_of_the_node_that_is_ours_cannot_be_mounted(closed_ns: Kubectl, path: str) -> None:
+    refused(closed_ns, pod(volumes=[host_path(path)]), said="spec.volumes: a hostPath")
+
+
+@pytest.mark.parametrize("path", ["/srv/data", "/run/kernelsecret-other", "/var/log/pods", "/var/lib/kubelet/pods"])
+def test_other_folders_of_the_node_can_be_mounted(closed_ns: Kubectl, path: str) -> None:
+    closed_ns("create", "-f-", "--dry-run=server", given=pod(volumes=[host_path(path)]))
+
+
+def test_system_namespaces_are_not_touched(alone: Cluster) -> None:
+    alone.account("kube-system", "node-agent")
+    thing = pod(volumes=[host_path("/"), OURS], annotations=STATUS, serviceAccountName="node-agent")
+    alone.kubectl.within("kube-system")("create", "-f-", "--dry-run=server", given=thing)
+
+
+# Pods that are there
+
+
+@pytest.fixture(scope="module")
+def held(alone: Cluster, open_ns: Kubectl) -> Kubectl:
+    """kubectl in the namespace of `held`, a pod that was injected, and `plain`, one that was not."""
+    alone.kubectl.apply(interceptor("held", "policies-open"))
+    open_ns.apply(injected("held"), pod("plain"))
+    return open_ns
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        [f"{ANNOTATION_INTERCEPTOR}=other"],
+        [f"{ANNOTATION_CHOSEN_MODE}=preload"],
+        [f"{ANNOTATION_INJECTED_CONTAINERS}-"],
+        [f"{ANNOTATION_INJECT}=other"],
+        [f"{ANNOTATION_INJECT}-"],
+        [f"{ANNOTATION_MODE}=ebpf"],
+        [f"{ANNOTATION_CONTAINERS}=app"],
+    ],
+)
+def test_what_an_injected_pod_was_given_cannot_be_rewritten(held: Kubectl, change: list[str]) -> None:
+    said = held.refused("annotate", "--overwrite", "pod/held", *change)
+    assert POLICY in said
+    assert "kernelsecret.io/" in said
+
+
+@pytest.mark.parametrize("subresource", ["--subresource=status", None])
+def test_the_label_of_an_injected_pod_cannot_be_taken_away_nor_by_its_status(
+    held: Kubectl, subresource: str | None
+) -> None:
+    patch = json.dumps({"metadata": {"labels": {LABEL_INJECTED: None}}})
+    words = ["patch", "pod/held", "--type=merge", f"--patch={patch}", *([subresource] if subresource else [])]
+    assert "never change; leave them as they are" in held.refused(*words)
+
+
+def test_a_pod_that_runs_cannot_ask_later_nor_be_made_to_look_injected(held: Kubectl) -> None:
+    assert "when it is created, not later" in held.refused("annotate", "pod/plain", f"{ANNOTATION_INJECT}=true")
+    assert POLICY in held.refused("annotate", "pod/plain", f"{ANNOTATION_INTERCEPTOR}=held")
+    assert POLICY in held.refused("label", "pod/plain", f"{LABEL_INJECTED}=true")
+
+
+def test_everything_else_of_a_pod_can_be_changed(held: Kubectl) -> None:
+    for name in ("held", "plain"):
+        held("annotate", "--overwrite", f"pod/{name}", "example.com/note=1")
+        held("label", "--overwrite", f"pod/{name}", "tier=db")
+        held("patch", f"pod/{name}", "--subresource=status", "--type=merge", '--patch={"status":{"phase":"Running"}}')
+    held("annotate", "pod/plain", f"{ANNOTATION_INJECT}=false")
+
+
+@pytest.mark.parametrize("path", ["pods/plain/binding", "bindings"])
+def test_a_binding_cannot_bring_our_annotations_onto_a_pod(held: Kubectl, path: str) -> None:
+    binding = {
+        "apiVersion": "v1",
+        "kind": "Binding",
+        "metadata": {"name": "plain", "annotations": STATUS},
+        "target": {"kind": "Node", "name": "anywhere"},
+    }
+    said = held.refused("create", f"--raw=/api/v1/namespaces/policies-open/{path}", "-f-", given=binding)
+    assert "land on the pod" in said
+
+
+# Ephemeral containers, as kubectl debug makes them
+
+
+def debug(kubectl: Kubectl, name: str) -> list[str]:
+    return ["debug", f"pod/{name}", "--image=example.com/debug:1", "--container=debugger", "--", "sh"]
+
+
+def test_kubectl_debug_is_refused_in_a_pod_that_holds_secrets_and_says_who_can_allow_it(held: Kubectl) -> None:
+    said = held.refused(*debug(held, "held"))
+    assert "the SecretInterceptor held" in said
+    assert "spec.access.ephemeralContainers" in said
+
+
+def test_kubectl_debug_works_in_other_pods(held: Kubectl) -> None:
+    held(*debug(held, "plain"))
+
+
+def test_kubectl_debug_works_where_the_interceptor_allows_it(alone: Cluster, held: Kubectl) -> None:
+    alone.kubectl.apply(interceptor("lenient", "policies-open", access={"ephemeralContainers": "allow"}))
+    held.apply(injected("open-to-debuggers", "lenient"))
+    held(*debug(held, "open-to-debuggers"))
+
+
+def test_a_hidden_volume_of_ours_does_not_help_without_a_container(held: Kubectl) -> None:
+    """The volume counts, not who mounts it."""
+    thing = pod(volumes=[OURS], containers=[container("a"), container("b")])
+    refused(held, thing, said="spec.volumes: the driver csi.kernelsecret.io")
+
+
+def test_the_namespace_of_the_product_is_left_alone(alone: Cluster) -> None:
+    system = alone.kubectl.within(SYSTEM_NAMESPACE)
+    system("create", "-f-", "--dry-run=server", given=pod(volumes=[host_path("/run/kernelsecret")]))
