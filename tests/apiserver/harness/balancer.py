@@ -83,6 +83,8 @@ class Balancer:
             ready = [target for _, target in sorted(self._targets.items()) if target.ready]
             if ready:
                 await self._pass_on(reader, writer, ready[next(self._turn) % len(ready)])
+        except asyncio.CancelledError:
+            pass  # by `close`; asyncio's own callback for a connection's end does not bear it
         finally:
             self._tasks.discard(task)
             writer.close()

@@ -65,14 +65,20 @@ def _wait_for_policies(cluster: Cluster) -> None:
 
 @contextmanager
 def away(cluster: Cluster) -> Iterator[None]:
-    """A while in which no webhook of ours is registered."""
-    kept = [cluster.kubectl.run("get", f"{kind.lower()}/{WEBHOOK_CONFIGURATION}", "-ojson") for kind in CONFIGURATIONS]
-    there = [json.loads(ran.out) for ran in kept if ran.status == 0]
-    for thing in there:
-        cluster.kubectl("delete", thing["kind"], thing["metadata"]["name"])
+    """A while in which no webhook of ours is registered; what was registered is afterwards."""
+    there = unregister(cluster)
     try:
         yield
     finally:
         for thing in there:
             thing["metadata"] = {"name": thing["metadata"]["name"], "labels": thing["metadata"].get("labels", {})}
             cluster.kubectl("create", "--filename=-", given=thing)
+
+
+def unregister(cluster: Cluster) -> list[dict[str, Any]]:
+    """Delete the webhook configurations that are there; what they were."""
+    tried = [cluster.kubectl.run("get", kind, WEBHOOK_CONFIGURATION, "-ojson") for kind in sorted(CONFIGURATIONS)]
+    there = [json.loads(ran.out) for ran in tried if ran.status == 0]
+    for thing in there:
+        cluster.kubectl("delete", thing["kind"], thing["metadata"]["name"])
+    return there
