@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import NameOID
 
-from certs.pem import key_pem_of, pem_of, read_certificate, read_key, require_pair
+from certs.pem import UNREADABLE, key_pem_of, pem_of, read_certificate, read_key, require_pair
 from kernelsecret.errors import Code, Refused
 
 BACKDATED: Final = timedelta(minutes=5)
@@ -69,7 +69,7 @@ def require_authority(certificate: x509.Certificate, field: str) -> None:
         constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
         usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
         is_authority = constraints.ca and usage.key_cert_sign
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+    except UNREADABLE:
         is_authority = False
     if not is_authority:
         raise Refused(Code.INVALID_ARGUMENT, field, "the certificate is not that of an authority")

@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ec import (
     SECP256R1,
     EllipticCurvePublicKey,
@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from certs.authority import BACKDATED, Authority, key_usage
-from certs.pem import blocks, key_pem_of, pem_of, read_certificate, read_key, require_pair
+from certs.pem import UNREADABLE, blocks, key_pem_of, pem_of, read_certificate, read_key, require_pair
 from kernelsecret.errors import Code, Refused
 from kernelsecret.node_api import node_host
 from kernelsecret.problems import quoted
@@ -75,7 +75,7 @@ def is_issued_by(leaf_pem: str, authority_pem: str) -> bool:
     leaf, authority = read_certificate(leaf_pem, "leaf"), read_certificate(authority_pem, "authority")
     try:
         leaf.verify_directly_issued_by(authority)
-    except Exception:  # noqa: BLE001  (a signature that does not fit, of whatever kind, is one answer: no)
+    except (InvalidSignature, *UNREADABLE):
         return False
     return True
 
@@ -117,7 +117,7 @@ def _checked_key(csr_pem: str, host: str) -> EllipticCurvePublicKey:
         if not request.is_signature_valid:
             raise _bad_request("its signature is not by its own key")
         extensions = list(request.extensions)
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension):
+    except UNREADABLE:
         raise _bad_request("cannot be read") from None
     names = [one.value for one in extensions if isinstance(one.value, x509.SubjectAlternativeName)]
     if len(extensions) != 1 or len(names) != 1 or list(names[0]) != [x509.DNSName(host)]:
@@ -166,7 +166,7 @@ def hosts_of(certificate: x509.Certificate) -> tuple[str, ...]:
     """The DNS names and IP addresses that a certificate is for, in its order; empty where it cannot be read."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+    except UNREADABLE:
         return ()
     return tuple(str(name.value) for name in names if isinstance(name, x509.DNSName | x509.IPAddress))
 

@@ -17,11 +17,24 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
+from cryptography.utils import CryptographyDeprecationWarning
 
 from kernelsecret.errors import Code, Refused
 
 LONGEST_PEM: Final = 64 * 1024
 """Characters. A bundle of ten authorities has 8,000."""
+
+UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.ExtensionNotFound,
+    x509.UnsupportedGeneralNameType,
+    CryptographyDeprecationWarning,  # where warnings are errors; the library says that it will raise some day
+)
+"""All that the library raises at what others wrote, found by damaging certificates and requests byte by byte."""
 
 _BLOCK: Final = re.compile(r"-----BEGIN ([A-Z ]+)-----\n[A-Za-z0-9+/=\n]+-----END \1-----\n?")
 _CERTIFICATE: Final = "CERTIFICATE"
@@ -53,7 +66,7 @@ def read_certificates(text: str, field: str) -> list[x509.Certificate]:
     """The certificates of a PEM text, in its order, at least one. Raises Refused."""
     try:
         return [x509.load_pem_x509_certificate(block.encode()) for block in blocks(text, _CERTIFICATE, field)]
-    except (ValueError, UnsupportedAlgorithm):
+    except UNREADABLE:
         raise Refused(Code.INVALID_ARGUMENT, field, "holds a certificate that cannot be read") from None
 
 
@@ -70,7 +83,7 @@ def read_key(text: str, field: str) -> EllipticCurvePrivateKey:
     [block, *more] = blocks(text, "PRIVATE KEY", field)
     try:
         key = load_pem_private_key(block.encode(), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except UNREADABLE:
         raise Refused(Code.INVALID_ARGUMENT, field, "holds a key that cannot be read") from None
     if more or not isinstance(key, EllipticCurvePrivateKey) or not isinstance(key.curve, SECP256R1):
         raise Refused(Code.INVALID_ARGUMENT, field, "must be one key on P-256")

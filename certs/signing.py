@@ -22,7 +22,7 @@ from kernelsecret.registration import VERSION, Registration, SignedRegistration,
 from kernelsecret.trust import RegistrationKey
 
 LONGEST_LIFETIME: Final = timedelta(hours=1)
-"""No registration may be good for longer. It bounds what an agent must remember against replay."""
+"""No registration may be good for longer than this from now: it bounds what agents must remember against replay."""
 LONGEST_PAYLOAD: Final = 4096
 """Bytes. The longest names that Kubernetes has make 1,400."""
 _SKEW: Final = timedelta(minutes=1)
