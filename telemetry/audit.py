@@ -27,14 +27,15 @@ log = get_logger("observe")
 class AuditLog:
     """Writes records to `path`, or to standard output when it is None. Use it from one thread.
 
-    The constructor raises Refused where the file cannot be had; afterwards `write` never raises for I/O but tells
-    `on_failure` each time, and `on_recovery` when a line could be written again.
+    The constructor raises Refused, which names `setting`, where the file cannot be had; afterwards `write` never
+    raises for I/O but tells `on_failure` each time, and `on_recovery` when a line could be written again.
     """
 
     def __init__(
         self,
         path: Path | None,
         *,
+        setting: str = "KERNELSECRET_AUDIT_LOG",
         on_failure: Callable[[], None] = lambda: None,
         on_recovery: Callable[[], None] = lambda: None,
     ) -> None:
@@ -49,13 +50,13 @@ class AuditLog:
         except OSError as problem_:
             raise Refused(
                 Code.FAILED_PRECONDITION,
-                "KERNELSECRET_AUDIT_LOG",
+                setting,
                 f"{path} cannot be opened ({errno.errorcode.get(problem_.errno or 0, 'unknown')})",
                 "name a regular file in a folder that only root can write, or - for standard output",
             ) from None
 
     def write(self, line: bytes) -> None:
-        """Append one record, encoded as one JSON line with its newline. What the disk does is counted, not raised."""
+        """Append records, each encoded as one JSON line with its newline. What the disk does is counted, not raised."""
         try:
             if self._descriptor is None or self._was_moved():
                 self._replace()

@@ -29,6 +29,14 @@ class Event(StrEnum):
     AUDIT_FAILED = "audit log cannot be written"
     AUDIT_RECOVERED = "audit log written again"
     REQUEST_FAILED = "request failed"
+    # the webhook
+    WEBHOOK_STARTING = "webhook starting"
+    WEBHOOK_READY = "webhook ready"
+    WEBHOOK_DRAINING = "webhook draining"
+    WEBHOOK_STOPPED = "webhook stopped"
+    WEBHOOK_FAILED = "webhook failed"
+    REVIEW_FAILED = "review failed"
+    STATUS_FAILED = "status could not be written"
     # volumes
     PUBLISHED = "volume published"
     PUBLISH_REFUSED = "publish refused"
@@ -38,6 +46,9 @@ class Event(StrEnum):
     ADOPTED = "volume adopted"
     ADOPT_FAILED = "volume could not be adopted"
     ORPHAN_CLEARED = "orphan cleared"
+    RIGHT_ENDED = "right to a volume ended"
+    RIGHT_RETURNED = "right to a volume returned"
+    RIGHT_FAILED = "volume could not be closed or opened"
     STATE_UNREADABLE = "state file unreadable"
     # the CSI door
     CALL_SERVED = "volume call served"
@@ -74,6 +85,7 @@ class Event(StrEnum):
     WATCH_SYNCED = "collection listed"
     OBJECT_UNREADABLE = "object cannot be used"
     CALLBACK_FAILED = "change could not be handled"
+    REFRESH_FAILED = "object could not be read again"
     CREDENTIAL_STALE = "credential cannot be read again"
     LEADING = "leading"
     LEADING_ENDED = "not leading any more"

@@ -74,7 +74,7 @@ OPTIONS = (
         "drain_s",
         number(0, 300),
         "10",
-        "After SIGTERM: how long it goes on serving, not ready any more, so that its Service stops sending to it first.",
+        "After SIGTERM: how long it serves on, not ready any more, so that the Service leaves it out before it stops.",
     ),
     _option("finish_s", number(1, 60), "10", "After that: how long requests under way may take to end."),
     _option(
