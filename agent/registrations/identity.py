@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -58,6 +57,7 @@ class NodeIdentity:
         self._on_failed, self._on_renewed = on_failed, on_renewed
         self._leaf: Leaf | None = None
         self._soon = asyncio.Event()
+        self._trusted = asyncio.Event()
         self._known = asyncio.Event()
 
     @property
@@ -70,25 +70,28 @@ class NodeIdentity:
         await self._known.wait()
 
     def trusts_change(self) -> None:
-        """The authorities changed: ask now where that was waited for, and otherwise soon, not all nodes at once."""
+        """There are authorities, or others than before: a new certificate is asked for, not by all nodes at once."""
+        self._trusted.set()
         self._soon.set()
 
     def renew_soon(self) -> None:
-        """The webhook did not take the certificate: ask for a new one before its time."""
+        """The webhook did not take the certificate: a new one is asked for before its time."""
         self._soon.set()
 
     async def run(self) -> None:
-        """Ask, renew, and try again, until cancelled."""
+        """Wait for trust, ask, renew, and try again, until cancelled."""
         delay = FIRST_RETRY_S
+        await self._trusted.wait()
         while True:
             self._soon.clear()
+            self._trusted.clear()
             try:
                 await self.renew()
             except KernelSecretError as error:
                 refused = error if isinstance(error, Refused) else Refused(Code.INTERNAL, "node identity", str(error))
                 log.warning(Event.IDENTITY_FAILED, node=self._node, delay_s=round(delay, 1), **problem(refused))
                 self._on_failed(refused)
-                await self._sleep(delay * (0.5 + self._chance()))
+                await self._first_of(self._trusted, delay * (0.5 + self._chance()))
                 delay = min(2 * delay, LONGEST_RETRY_S)
             else:
                 delay = FIRST_RETRY_S
@@ -121,22 +124,21 @@ class NodeIdentity:
         # A little before, each node at another moment: those that were started together do not come together.
         due = self._leaf.not_before + life * RENEW_AT * (0.9 + 0.1 * self._chance())
         while (left := (due - self._now()).total_seconds()) > 0:
-            if await self._asked_within(min(left, LOOK_S)):
+            if await self._first_of(self._soon, min(left, LOOK_S)):
                 await self._sleep(SPREAD_S * self._chance())
                 return
 
-    async def _asked_within(self, seconds: float) -> bool:
-        """Whether `renew_soon` was called before `seconds` had passed."""
-        asked = asyncio.ensure_future(self._soon.wait())
+    async def _first_of(self, event: asyncio.Event, seconds: float) -> bool:
+        """Whether the event came before `seconds` had passed."""
+        came = asyncio.ensure_future(event.wait())
         passed = asyncio.ensure_future(self._sleep(seconds))
         try:
-            await asyncio.wait([asked, passed], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([came, passed], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for one in (asked, passed):
+            for one in (came, passed):
                 one.cancel()
-                with suppress(asyncio.CancelledError):
-                    await one
-        return self._soon.is_set()
+            await asyncio.gather(came, passed, return_exceptions=True)
+        return event.is_set()
 
 
 def _read_token(file: Path) -> str:

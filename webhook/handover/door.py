@@ -42,6 +42,8 @@ BODY_S = 5.0
 AT_ONCE = 32
 """Requests that wait for the API server at once, for each of the two; more are sent away, to come again."""
 
+_WHAT = {PATH_IDENTITY: "identity", PATH_REGISTRATIONS: "registration"}
+
 log = get_logger("handover")
 T = TypeVar("T")
 _identities = msgspec.json.Decoder(IdentityRequest)
@@ -51,7 +53,7 @@ _registrations = msgspec.json.Decoder(RegistrationRequest)
 @dataclass(frozen=True, slots=True)
 class DoorParts:
     """What the door is made of. `certify(csr, node)` signs; `peer_hosts` are the names in the verified client
-    certificate of an ASGI scope; `on_answer(path, status code or refusal's code)` counts.
+    certificate of a request; `on_answer` counts (`identity-ok`, `registration-not-found`, `other-...`).
     """
 
     issuer: Issuer
@@ -60,7 +62,7 @@ class DoorParts:
     peer_hosts: Callable[[Request], Sequence[str]]
     identities: Limiter
     registrations: Limiter
-    on_answer: Callable[[str, str], None] = lambda path, code: None
+    on_answer: Callable[[str], None] = lambda outcome: None
 
 
 class _Shaped(Exception):
@@ -150,20 +152,23 @@ class NodeDoor:
             log.error(Event.REQUEST_FAILED, path=path, **problem(failure))
             internal = Refused(Code.INTERNAL, "request", f"internal error ({type(failure).__name__})", "see the log")
             return self._refuse(path, event, internal, STATUS[Code.INTERNAL])
-        self._parts.on_answer(path, "OK")
+        self._count(_WHAT[path], "ok")
         return Response(body, media_type=CONTENT_TYPE, headers={"Cache-Control": "no-store"})
 
     def _refuse(self, path: str, event: Event, refused: Refused, status: int) -> Response:
         log.warning(event, path=path, **problem(refused))
-        self._parts.on_answer(path, refused.code.value)
+        self._count(_WHAT[path], refused.code.value)
         return _refusal(refused, status)
+
+    def _count(self, what: str, code: str) -> None:
+        self._parts.on_answer(f"{what}-{code.lower().replace('_', '-')}")
 
     async def _unrouted(self, request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 400
         why = f"{shown(request.method, 20)} {shown(request.url.path)} is nothing that is answered here"
         fix = f"POST {PATH_IDENTITY} or {PATH_REGISTRATIONS}"
         code = Code.NOT_FOUND if status == 404 else Code.INVALID_ARGUMENT
-        self._parts.on_answer("other", code.value)
+        self._count("other", code.value)
         return _refusal(Refused(code, "request", why, fix), status)
 
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from apiclient import paths
-from apiclient.client import ApiClient
+from apiclient.client import ApiClient, ApiError
 from certs.signing import SigningKey, sign_registration
 from kernelsecret.errors import Code, Refused
 from kernelsecret.interceptor import SecretInterceptor
@@ -98,7 +98,12 @@ class Issuer:
 
     async def live(self, namespace: str, name: str) -> Pod:
         """The pod as the API server has it. Raises Refused: NOT_FOUND, or UNAVAILABLE."""
-        raw = await self._client.get(paths.pod(namespace, name))
+        try:
+            raw = await self._client.get(paths.pod(namespace, name))
+        except ApiError as error:
+            if error.code is Code.NOT_FOUND:
+                raise
+            raise unasked(error) from None
         try:
             pod = read_pod(raw)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -122,6 +127,11 @@ class Issuer:
     def _judge(self, pod: Pod) -> None:
         labels = self._view.namespace_labels(pod.metadata.namespace or "")
         require_given(pod, labels, self._view.interceptors.get(injected_interceptor(pod)))
+
+
+def unasked(error: ApiError) -> Refused:
+    """What a node is told where the API server did not answer us: even a 403 was about our rights, not about its."""
+    return Refused(Code.UNAVAILABLE, error.field, error.why, error.fix)
 
 
 def _denied(field: str, why: str, fix: str = "") -> Refused:

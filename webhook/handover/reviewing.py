@@ -7,10 +7,11 @@ from typing import Final
 import msgspec
 
 from apiclient import paths
-from apiclient.client import ApiClient
+from apiclient.client import ApiClient, ApiError
 from kernelsecret.errors import Code, Refused
 from kernelsecret.names import ACCOUNT_AGENT, AUDIENCE_IDENTITY, SYSTEM_NAMESPACE
 from kernelsecret.problems import quoted
+from webhook.handover.issuer import unasked
 
 AGENT_USER: Final = f"system:serviceaccount:{SYSTEM_NAMESPACE}:{ACCOUNT_AGENT}"
 EXTRA_NODE: Final = "authentication.kubernetes.io/node-name"
@@ -71,7 +72,11 @@ class TokenReviewer:
             "kind": "TokenReview",
             "spec": {"token": token, "audiences": [AUDIENCE_IDENTITY]},
         }
-        return node_in(await self._client.create(paths.token_reviews(), msgspec.json.encode(review)))
+        try:
+            answer = await self._client.create(paths.token_reviews(), msgspec.json.encode(review))
+        except ApiError as error:
+            raise unasked(error) from None
+        return node_in(answer)
 
 
 def _denied(why: str, fix: str) -> Refused:
