@@ -73,6 +73,12 @@ class Event(StrEnum):
     REGISTRATION_WITHHELD = "registration withheld"
     IDENTITY_ISSUED = "node certificate issued"
     IDENTITY_DENIED = "node certificate denied"
+    # the webhook's own keys
+    KEYS_LOADED = "keys loaded"
+    KEYS_UNUSABLE = "keys cannot be used"
+    KEYS_CHANGED = "keys changed"
+    KEEPING_FAILED = "keys cannot be kept"
+    TRUST_PUBLISHED = "trust published"
     # secrets
     ROTATED = "secret rotated"
     ROTATION_FAILED = "rotation failed"
