@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from kernelsecret.names import LABEL_ENGINE
 from tests.apiserver.harness.cluster import Cluster, lacks
 from tests.apiserver.harness.kubectl import Kubectl
 from tests.apiserver.harness.product import install
+from tests.apiserver.harness.webhook import Webhook, serving
 from tests.needs import need
 
 
@@ -34,3 +36,19 @@ def installed(cluster: Cluster) -> Cluster:
 def kubectl(installed: Cluster) -> Kubectl:
     """kubectl as a cluster admin."""
     return installed.kubectl
+
+
+@pytest.fixture(scope="session")
+def nodes(installed: Cluster) -> Cluster:
+    """The cluster with nodes: iter-1 and iter-2 serve by `iter`, plain-1 has no agent. All have a label `pool`."""
+    for name in ("iter-1", "iter-2"):
+        installed.node(name, {LABEL_ENGINE: "iter", "pool": "iter"})
+    installed.node("plain-1", {"pool": "plain"})
+    return installed
+
+
+@pytest.fixture(scope="module")
+def webhook(nodes: Cluster) -> Iterator[Webhook]:
+    """Two replicas of the webhook, registered, for the tests of a module."""
+    with serving(nodes, "webhook-a", "webhook-b") as started:
+        yield started

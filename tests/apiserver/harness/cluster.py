@@ -139,6 +139,13 @@ class Cluster:
 
     # Who calls
 
+    def user(self, name: str, *, group: str | None = None) -> Kubectl:
+        """kubectl as a user by certificate, with nothing but what RBAC gives it."""
+        path = self.folder / f"user-{name.replace(':', '-')}.json"
+        certificate = self.certificates.client(name, group=group)
+        kubeconfig(path, self.server.url, self.certificates.authority, certificate=certificate)
+        return Kubectl(_program("kubectl"), path, self.folder)
+
     def token(self, namespace: str, account: str, *, audience: str = "", pod: str = "", seconds: int = 3600) -> str:
         """A token of a service account by TokenRequest; bound to one of its pods where `pod` names it."""
         spec: dict[str, Any] = {"expirationSeconds": seconds, "audiences": [audience] if audience else []}
