@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import NameOID
@@ -59,6 +60,8 @@ def load_authority(certificate_pem: str, key_pem: str, field: str = "authority")
     """An authority that was kept. Raises Refused unless it is one of ours by form, and certificate and key agree."""
     certificate = read_certificate(certificate_pem, f"{field}.certificate")
     require_authority(certificate, f"{field}.certificate")
+    if not is_signed_by(certificate, certificate):
+        raise Refused(Code.INVALID_ARGUMENT, f"{field}.certificate", "is not signed by its own key")
     require_pair(certificate, read_key(key_pem, f"{field}.key"), f"{field}.key")
     return _authority(certificate, key_pem)
 
@@ -73,6 +76,15 @@ def require_authority(certificate: x509.Certificate, field: str) -> None:
         is_authority = False
     if not is_authority:
         raise Refused(Code.INVALID_ARGUMENT, field, "the certificate is not that of an authority")
+
+
+def is_signed_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    """Whether the authority's key signed the certificate, in the authority's name."""
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (InvalidSignature, *UNREADABLE):
+        return False
+    return True
 
 
 def key_usage(*, signs_certificates: bool) -> x509.KeyUsage:

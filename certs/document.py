@@ -13,7 +13,7 @@ import msgspec
 
 from certs.authority import Authority, load_authority
 from certs.keys import Kept, KeyState, Stage, T, ordered
-from certs.leaf import load_leaf
+from certs.leaf import is_issued_by, load_leaf
 from certs.signing import SigningKey, load_signing_key
 from kernelsecret.errors import Code, Refused
 from kernelsecret.names import KEYS_OBJECT
@@ -92,11 +92,14 @@ def state_of(data: Mapping[str, bytes]) -> KeyState:
         raise _refused(f"not of version {VERSION}, the only one that is known here", "run the version that wrote it")
     document = _decoded(data[KEY], _Document)
     try:
-        return KeyState(
+        state = KeyState(
             authorities=_ring([_kept_authority(one) for one in document.authorities]),
             leaf=load_leaf(document.leaf.certificate, document.leaf.key),
             signing_keys=_ring([_kept_signing_key(one) for one in document.signing_keys]),
         )
+        if not is_issued_by(state.leaf.certificate_pem, state.authority.certificate_pem):
+            raise Refused(Code.INVALID_ARGUMENT, "leaf", "is not by the authority in use")
+        return state
     except Refused as refused:
         raise _refused(f"{refused.field}: {refused.why}") from None
 

@@ -13,7 +13,6 @@ from ipaddress import ip_address
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ec import (
     SECP256R1,
     EllipticCurvePublicKey,
@@ -23,8 +22,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from certs.authority import BACKDATED, Authority, key_usage
-from certs.pem import UNREADABLE, blocks, key_pem_of, pem_of, read_certificate, read_key, require_pair
+from certs.authority import BACKDATED, Authority, is_signed_by, key_usage
+from certs.pem import UNREADABLE, blocks, key_pem_of, pem_of, read_certificate, read_key, readable, require_pair
 from kernelsecret.errors import Code, Refused
 from kernelsecret.node_api import node_host
 from kernelsecret.problems import quoted
@@ -72,12 +71,7 @@ def load_leaf(certificate_pem: str, key_pem: str, field: str = "leaf") -> Leaf:
 
 def is_issued_by(leaf_pem: str, authority_pem: str) -> bool:
     """Whether the authority's key signed the leaf. Raises Refused for what is no certificate."""
-    leaf, authority = read_certificate(leaf_pem, "leaf"), read_certificate(authority_pem, "authority")
-    try:
-        leaf.verify_directly_issued_by(authority)
-    except (InvalidSignature, *UNREADABLE):
-        return False
-    return True
+    return is_signed_by(read_certificate(leaf_pem, "leaf"), read_certificate(authority_pem, "authority"))
 
 
 def node_csr(node: str) -> tuple[str, str]:
@@ -109,7 +103,7 @@ def _checked_key(csr_pem: str, host: str) -> EllipticCurvePublicKey:
     found = blocks(csr_pem, "CERTIFICATE REQUEST", _CSR_FIELD)
     if len(found) != 1:
         raise _bad_request(f"holds {len(found)} requests where one is expected")
-    try:
+    with readable(_CSR_FIELD):
         request = x509.load_pem_x509_csr(found[0].encode())
         key = request.public_key()
         if not isinstance(key, EllipticCurvePublicKey) or not isinstance(key.curve, SECP256R1):
@@ -117,8 +111,6 @@ def _checked_key(csr_pem: str, host: str) -> EllipticCurvePublicKey:
         if not request.is_signature_valid:
             raise _bad_request("its signature is not by its own key")
         extensions = list(request.extensions)
-    except UNREADABLE:
-        raise _bad_request("cannot be read") from None
     names = [one.value for one in extensions if isinstance(one.value, x509.SubjectAlternativeName)]
     if len(extensions) != 1 or len(names) != 1 or list(names[0]) != [x509.DNSName(host)]:
         raise _bad_request("must ask for the node's name and nothing else", f"ask for the DNS name {host} alone")

@@ -6,6 +6,8 @@ What is wrong is said without a word of the text: it may be a key.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from cryptography import x509
@@ -40,6 +42,15 @@ _BLOCK: Final = re.compile(r"-----BEGIN ([A-Z ]+)-----\n[A-Za-z0-9+/=\n]+-----EN
 _CERTIFICATE: Final = "CERTIFICATE"
 
 
+@contextmanager
+def readable(field: str) -> Iterator[None]:
+    """What the library cannot read in here is Refused, without its words: they may quote what they are about."""
+    try:
+        yield
+    except UNREADABLE:
+        raise Refused(Code.INVALID_ARGUMENT, field, "cannot be read") from None
+
+
 def pem_of(certificate: x509.Certificate) -> str:
     """A certificate as PEM, with its last newline."""
     return certificate.public_bytes(Encoding.PEM).decode()
@@ -64,10 +75,8 @@ def blocks(text: str, kind: str, field: str) -> list[str]:
 
 def read_certificates(text: str, field: str) -> list[x509.Certificate]:
     """The certificates of a PEM text, in its order, at least one. Raises Refused."""
-    try:
+    with readable(field):
         return [x509.load_pem_x509_certificate(block.encode()) for block in blocks(text, _CERTIFICATE, field)]
-    except UNREADABLE:
-        raise Refused(Code.INVALID_ARGUMENT, field, "holds a certificate that cannot be read") from None
 
 
 def read_certificate(text: str, field: str) -> x509.Certificate:
@@ -81,10 +90,8 @@ def read_certificate(text: str, field: str) -> x509.Certificate:
 def read_key(text: str, field: str) -> EllipticCurvePrivateKey:
     """A P-256 private key. Raises Refused, which shows nothing of the text."""
     [block, *more] = blocks(text, "PRIVATE KEY", field)
-    try:
+    with readable(field):
         key = load_pem_private_key(block.encode(), password=None)
-    except UNREADABLE:
-        raise Refused(Code.INVALID_ARGUMENT, field, "holds a key that cannot be read") from None
     if more or not isinstance(key, EllipticCurvePrivateKey) or not isinstance(key.curve, SECP256R1):
         raise Refused(Code.INVALID_ARGUMENT, field, "must be one key on P-256")
     return key
@@ -92,6 +99,7 @@ def read_key(text: str, field: str) -> EllipticCurvePrivateKey:
 
 def require_pair(certificate: x509.Certificate, key: EllipticCurvePrivateKey, field: str) -> None:
     """Raises Refused unless the certificate is of this key."""
-    public = certificate.public_key()
+    with readable(field):
+        public = certificate.public_key()
     if not isinstance(public, EllipticCurvePublicKey) or public != key.public_key():
         raise Refused(Code.INVALID_ARGUMENT, field, "the certificate is of another key")

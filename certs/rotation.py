@@ -141,7 +141,7 @@ def _stamped(kept: Kept[T], now: datetime, published: bool) -> Kept[T]:
 def _is_over(kept: Kept[T], rules: _Ring[T], now: datetime) -> bool:
     """Whether nobody can need it any more."""
     if kept.retired_at is not None:
-        return kept.retired_at + rules.kept <= now or kept.item.not_after <= now
+        return kept.retired_at + rules.kept <= now
     return not rules.is_usable(kept.item)
 
 

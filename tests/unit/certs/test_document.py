@@ -103,6 +103,7 @@ OTHER_LEAF = issue_server_leaf(OTHER, ("other",), NOW, DAY)
         lambda document: document["authorities"][0]["stamps"].update(retiredAt="2026-01-01T00:00:00Z"),
         lambda document: document["authorities"][0]["stamps"].update(madeAt="yesterday"),
         lambda document: document["leaf"].update(key=OTHER.key_pem),
+        lambda document: document["leaf"].update(certificate=OTHER_LEAF.certificate_pem, key=OTHER_LEAF.key_pem),
         lambda document: document["leaf"].update(certificate=OTHER.certificate_pem, key=OTHER.key_pem),
         lambda document: document["leaf"].update(certificate=document["leaf"]["key"]),
         lambda document: document["signingKeys"][0].update(privateKey="AAAA"),

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
+from certs.authority import create_authority
 from certs.bundle import bundle_of
-from certs.keys import KeyState, Stage
+from certs.keys import Kept, KeyState, Stage
 from certs.leaf import is_issued_by
 from certs.rotation import Policy, first_state, next_state
 from certs.signing import LONGEST_LIFETIME, open_registration, sign_registration
@@ -91,7 +93,7 @@ def test_a_signing_key_is_published_then_used_then_dropped() -> None:
     wanted = registration(expires_at=used + LONGEST_LIFETIME)
     assert open_registration(sign_registration(old, wanted), state.trust(used).registration_keys, used) == wanted
 
-    assert stages(rested(state, used + LONGEST_LIFETIME))[1] == ["CURRENT", "FORMER"]
+    assert stages(rested(state, used + POLICY.overlap))[1] == ["CURRENT", "FORMER"]
     assert stages(rested(state, used + POLICY.overlap + LONGEST_LIFETIME))[1] == ["CURRENT"]
 
 
@@ -184,6 +186,29 @@ def test_when_the_clock_comes_back_an_authority_that_is_still_kept_is_used_again
     state = rested(rested(state, ahead), ahead + POLICY.overlap)
     assert state.authority != first
     assert rested(state, NOW + HOUR).authority == first
+
+
+def test_a_leaf_that_was_made_in_the_future_is_made_again() -> None:
+    state = rested(first_state(NOW, POLICY), NOW)
+    ahead = rested(state, NOW + 25 * DAY)
+    assert ahead.leaf.not_before > NOW + DAY
+    back = rested(ahead, NOW + DAY)
+    assert back.authority == state.authority
+    assert back.leaf.not_before <= NOW + DAY < back.leaf.not_after
+
+
+def test_of_two_that_could_take_over_the_one_that_was_published_first_does() -> None:
+    ahead, early, late = (create_authority(moment, YEAR) for moment in (NOW + YEAR, NOW, NOW))
+    state = first_state(NOW, POLICY)
+    state = replace(
+        state,
+        authorities=(
+            Kept(ahead, NOW, published_at=NOW, used_from=NOW),
+            Kept(late, NOW - DAY),
+            Kept(early, NOW, published_at=NOW - DAY, used_from=NOW - DAY, retired_at=NOW),
+        ),
+    )
+    assert step(state, NOW + HOUR, published=False).authority == early
 
 
 def test_small_differences_between_the_clocks_of_replicas_change_nothing() -> None:
