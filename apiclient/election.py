@@ -52,7 +52,6 @@ class LeaderElection:
         retry_s: float = 2.0,
         clock: Callable[[], float] = boot_time,
         wall_clock: Callable[[], datetime] = _utc_now,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         if not 0 < retry_s < renew_s < lease_s:
             raise ValueError("retry_s < renew_s < lease_s")
@@ -67,7 +66,6 @@ class LeaderElection:
         self._retry_s = retry_s
         self._clock = clock
         self._wall_clock = wall_clock
-        self._sleep = sleep
         self._sightings = Sightings()
         self._held: Lease | None = None
         self._until = float("-inf")
@@ -87,10 +85,10 @@ class LeaderElection:
         """
         while True:
             while not await self._try():
-                await self._sleep(self._pause_s())
+                await asyncio.sleep(self._pause_s())
             log.info(Event.LEADING, lease=self._name, identity=self.identity)
             await self._lead(on_started)
-            await self._sleep(self._pause_s())
+            await asyncio.sleep(self._pause_s())
 
     async def _lead(self, on_started: Callable[[], Awaitable[None]]) -> None:
         work = asyncio.ensure_future(on_started())
@@ -105,7 +103,7 @@ class LeaderElection:
     async def _renew_while(self, work: asyncio.Future[None]) -> None:
         """Returns when the work has ended or the lease is lost."""
         while self.is_leader:
-            pause = asyncio.ensure_future(self._sleep(min(self._pause_s(), max(0.0, self._until - self._clock()))))
+            pause = asyncio.ensure_future(asyncio.sleep(min(self._pause_s(), max(0.0, self._until - self._clock()))))
             try:
                 await asyncio.wait({work, pause}, return_when=asyncio.FIRST_COMPLETED)
             finally:
