@@ -118,4 +118,4 @@ def _away(node: str, why: str) -> Refused:
 
 
 def _unusable(why: str) -> Refused:
-    return Refused(Code.FAILED_PRECONDITION, "status.addresses[InternalIP]", why, "look at the Node object")
+    return Refused(Code.UNAVAILABLE, "status.addresses[InternalIP]", why, "look at the Node object")

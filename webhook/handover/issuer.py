@@ -122,7 +122,11 @@ class Issuer:
             # Only what the pod itself says is fresh; the rest may have changed since it was seen.
             await self._refresh(pod.metadata.namespace or "", [injected_interceptor(pod)])
             self._judge(pod)
-        return sign_registration(self._signing_key(), registration_of(pod, self._now(), self._nonce()))
+        registration = registration_of(pod, self._now(), self._nonce())
+        try:
+            return sign_registration(self._signing_key(), registration)
+        except Refused as refused:  # about our key, not about the pod
+            raise Refused(Code.UNAVAILABLE, f"signing {refused.field}", refused.why, refused.fix) from None
 
     def _judge(self, pod: Pod) -> None:
         labels = self._view.namespace_labels(pod.metadata.namespace or "")

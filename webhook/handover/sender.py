@@ -50,10 +50,11 @@ class Outcome(StrEnum):
 
 
 class _Ended(Exception):
-    """A hint that came to nothing, as it may."""
+    """A hint that came to nothing: as it may, or with the refusal that an operator should see."""
 
-    def __init__(self, outcome: Outcome) -> None:
+    def __init__(self, outcome: Outcome, refused: Refused | None = None) -> None:
         self.outcome = outcome
+        self.refused = refused
         super().__init__(outcome)
 
 
@@ -145,8 +146,9 @@ class Handover:
                 outcome = await self._hand_over(hint)
         except _Ended as ended:
             outcome = ended.outcome
+            if ended.refused:
+                where.warning(Event.HANDOVER_LOST, result=outcome, **problem(ended.refused))
         except Refused as refused:
-            outcome = _outcome_of(refused)
             where.warning(Event.HANDOVER_LOST, result=outcome, **problem(refused))
         except TimeoutError:
             where.warning(Event.HANDOVER_LOST, result=outcome, why=f"not done within {self._within_s:g} s")
@@ -162,9 +164,16 @@ class Handover:
         node = self._nodes.get(pod.spec.node_name or "")
         if node is None or not node.address:
             why = "the node is not known, or has no InternalIP"
-            raise Refused(Code.UNAVAILABLE, "spec.nodeName", why, "its agent asks for what it lacks")
-        signed = msgspec.json.encode(await self._issuer.issue(pod))
-        answer = await self._agents.put(node.name, node.address, pod.metadata.uid or "", signed)
+            away = Refused(Code.UNAVAILABLE, "spec.nodeName", why, "its agent asks for what it lacks")
+            raise _Ended(Outcome.UNREACHABLE, away)
+        try:
+            signed = msgspec.json.encode(await self._issuer.issue(pod))
+        except Refused as refused:
+            raise _Ended(_either(refused, Outcome.FAILED, Outcome.NOT_GIVEN), refused) from None
+        try:
+            answer = await self._agents.put(node.name, node.address, pod.metadata.uid or "", signed)
+        except Refused as refused:
+            raise _Ended(_either(refused, Outcome.UNREACHABLE, Outcome.REFUSED), refused) from None
         return Outcome.DELIVERED if answer is Answer.TAKEN else Outcome.KNOWN
 
     async def _bound(self, hint: Hint) -> Pod:
@@ -190,7 +199,5 @@ class Handover:
             wait = min(2 * wait, LONGEST_LOOK_S)
 
 
-def _outcome_of(refused: Refused) -> Outcome:
-    if refused.field.startswith("agent of node"):
-        return Outcome.UNREACHABLE if refused.code is Code.UNAVAILABLE else Outcome.REFUSED
-    return Outcome.FAILED
+def _either(refused: Refused, unavailable: Outcome, otherwise: Outcome) -> Outcome:
+    return unavailable if refused.code is Code.UNAVAILABLE else otherwise
