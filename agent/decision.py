@@ -2,16 +2,29 @@
 
 Request and registration are claims; the live pod, its namespace and the interceptor are the cluster's own view. Each
 disagreement is a refusal of its own that names the field, so that whoever reads it in the pod's events can mend it.
+What a volume that is published already may go on showing is `agent.right`'s to say.
 """
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import datetime
 
 from agent.kube.cluster import LivePod
-from agent.model import AccessRule, Action, FilePlan, From, Notify, PublishRequest, Quota, SecretRef, VolumePlan
+from agent.model import (
+    AccessRule,
+    Action,
+    FilePlan,
+    From,
+    Notify,
+    OnUnavailable,
+    PublishRequest,
+    Quota,
+    SecretRef,
+    VolumePlan,
+)
 from kernelsecret.errors import Code, Refused
 from kernelsecret.interceptor import (
     InterceptorSpec,
@@ -43,25 +56,31 @@ def decide(
     node: str,
     *,
     now: datetime,
-    refresh: bool = False,
     sources: Collection[str] = ("file",),
 ) -> VolumePlan:
-    """The plan of the volume. Raises Refused with the field named.
+    """The plan of a new volume. Raises Refused with the field named.
 
-    `now` has a time zone. `refresh`: the volume is published already, so its pod may be ending and its registration
-    expired. `sources` are those that this agent has.
+    `now` has a time zone. `sources` are those that this agent has.
     """
-    _pod_agrees(request, pod, node, refresh)
-    _registration_agrees(request, registration, node, now, refresh)
-    _interceptor_agrees(request, pod, interceptor)
+    _pod_agrees(request, pod, node)
+    if pod.deleted:
+        raise Refused(Code.FAILED_PRECONDITION, "metadata.deletionTimestamp", "the pod is being deleted")
+    _registration_agrees(request, registration, node, now)
+    _same(
+        f"volume_context[{ATTRIBUTE_INTERCEPTOR}]",
+        request.interceptor,
+        interceptor.metadata.name,
+        "the interceptor's name",
+    )
+    opted_in(pod, interceptor)
     spec = interceptor.spec
     return VolumePlan(
         volume_id=request.volume_id,
         target_path=request.target_path,
         pod=request.pod,
         interceptor=request.interceptor,
-        files=tuple(_files(spec, pod, sources)),
-        access=AccessRule(From(spec.access.from_), spec.access.binaries, Action(spec.access.action)),
+        files=tuple(planned_files(spec, pod.namespace, sources)),
+        access=planned_access(spec),
         allow_unenforced=spec.access.unenforced is Unenforced.ALLOW,
         uses_sub_path=pod.volumes[request.target_path.parent.name].uses_sub_path,
         owner_uid=pod.run_as_user or 0,
@@ -73,10 +92,27 @@ def decide(
         pod_quota=_quota(spec.limits.pod),
         first_pid=pod.first_pid,
         max_file_bytes=size(spec.limits.max_file_bytes),
+        on_unavailable=OnUnavailable(spec.delivery.on_unavailable),
     )
 
 
-def _pod_agrees(request: PublishRequest, pod: LivePod, node: str, refresh: bool) -> None:
+def refresh(request: PublishRequest, pod: LivePod, node: str, known: VolumePlan) -> VolumePlan:
+    """What is asked for of a volume that is published: its plan, with what this request says of whose it is. Raises
+    Refused where the live pod says otherwise.
+
+    The pod may be ending, and no registration is needed: nothing is opened that is not open already.
+    """
+    _pod_agrees(request, pod, node)
+    return replace(
+        known,
+        target_path=request.target_path,
+        pod=request.pod,
+        interceptor=request.interceptor,
+        fs_group=_group(request, pod),
+    )
+
+
+def _pod_agrees(request: PublishRequest, pod: LivePod, node: str) -> None:
     asked = request.pod
     _same(
         _asked("pod.uid"),
@@ -89,8 +125,6 @@ def _pod_agrees(request: PublishRequest, pod: LivePod, node: str, refresh: bool)
     _same(_asked("pod.name"), asked.name, pod.name, "the live pod's name")
     _same(_asked("serviceAccount.name"), asked.service_account, pod.service_account, "the live pod's service account")
     _same("spec.nodeName", pod.node, node, "this node")
-    if pod.deleted and not refresh:
-        raise Refused(Code.FAILED_PRECONDITION, "metadata.deletionTimestamp", "the pod is being deleted")
     name = request.target_path.parent.name
     volume = pod.volumes.get(name)
     if volume is None:
@@ -99,9 +133,7 @@ def _pod_agrees(request: PublishRequest, pod: LivePod, node: str, refresh: bool)
     _same(f"spec.volumes[{name}].csi.volumeAttributes", request.interceptor, volume.interceptor or "", "the live pod's")
 
 
-def _registration_agrees(
-    request: PublishRequest, registration: Registration, node: str, now: datetime, refresh: bool
-) -> None:
+def _registration_agrees(request: PublishRequest, registration: Registration, node: str, now: datetime) -> None:
     asked = request.pod
     what = "the request's"
     _same("registration.podUid", registration.pod_uid, asked.uid, what)
@@ -110,28 +142,26 @@ def _registration_agrees(
     _same("registration.serviceAccount", registration.service_account, asked.service_account, what)
     _same("registration.interceptor", registration.interceptor, request.interceptor, what)
     _same("registration.node", registration.node, node, "this node")
-    if not refresh and registration.expires_at <= now:
+    if registration.expires_at <= now:
         why = f"the registration ended at {registration.expires_at.isoformat()}"
         raise _denied("registration.expiresAt", why, "the pod has to be registered anew")
 
 
-def _interceptor_agrees(request: PublishRequest, pod: LivePod, interceptor: SecretInterceptor) -> None:
-    _same(
-        f"volume_context[{ATTRIBUTE_INTERCEPTOR}]",
-        request.interceptor,
-        interceptor.metadata.name,
-        "the interceptor's name",
-    )
+def opted_in(pod: LivePod, interceptor: SecretInterceptor) -> None:
+    """Namespace, pod and interceptor are agreed that the pod gets it. Raises Refused (PERMISSION_DENIED)."""
+    name = interceptor.metadata.name
+    at = f"interceptor {name}"
+    if interceptor.metadata.deletion_timestamp is not None:
+        raise _denied(f"{at}: metadata.deletionTimestamp", "it is being deleted", "use another interceptor")
     label = pod.namespace_labels.get(LABEL_INJECT)
     if label != LABEL_INJECT_ENABLED:
         fix = f"kubectl label namespace {pod.namespace} {LABEL_INJECT}={LABEL_INJECT_ENABLED}"
         raise _denied(f"namespace.metadata.labels[{LABEL_INJECT}]", _not_opted(label, LABEL_INJECT_ENABLED), fix)
     wanted = pod.annotations.get(ANNOTATION_INJECT)
-    if wanted not in (ANNOTATION_INJECT_ANY, request.interceptor):
-        either = f"{ANNOTATION_INJECT_ANY}' or '{request.interceptor}"
+    if wanted not in (ANNOTATION_INJECT_ANY, name):
+        either = f"{ANNOTATION_INJECT_ANY}' or '{name}"
         raise _denied(f"metadata.annotations[{ANNOTATION_INJECT}]", _not_opted(wanted, either), "annotate the pod")
     spec = interceptor.spec
-    at = f"interceptor {interceptor.metadata.name}"
     if not spec.namespace_selector.matches(pod.namespace_labels):
         raise _denied(f"{at}: spec.namespaceSelector", f"does not select the namespace {quoted(pod.namespace)}")
     if not spec.pod_selector.matches(pod.labels):
@@ -142,15 +172,21 @@ def _interceptor_agrees(request: PublishRequest, pod: LivePod, interceptor: Secr
         raise _denied(f"metadata.annotations[{ANNOTATION_MODE}]", why)
 
 
-def _files(spec: InterceptorSpec, pod: LivePod, sources: Collection[str]) -> list[FilePlan]:
+def planned_access(spec: InterceptorSpec) -> AccessRule:
+    """Who in the pod may read."""
+    return AccessRule(From(spec.access.from_), spec.access.binaries, Action(spec.access.action))
+
+
+def planned_files(spec: InterceptorSpec, namespace: str, sources: Collection[str]) -> list[FilePlan]:
+    """The files of a volume. Raises Refused (FAILED_PRECONDITION) for a source that this agent has not."""
     files = []
     for index, secret in enumerate(spec.secrets):
-        ref = _ref(secret, pod, f"spec.secrets[{index}].source", sources)
+        ref = _ref(secret, namespace, f"spec.secrets[{index}].source", sources)
         files += [FilePlan(file.path, ref, file.key, mode(file.mode)) for file in secret.files]
     return files
 
 
-def _ref(secret: SecretSpec, pod: LivePod, at: str, sources: Collection[str]) -> SecretRef:
+def _ref(secret: SecretSpec, namespace: str, at: str, sources: Collection[str]) -> SecretRef:
     source = secret.source
     kind = source.kinds[0]
     if kind not in sources:
@@ -159,7 +195,7 @@ def _ref(secret: SecretSpec, pod: LivePod, at: str, sources: Collection[str]) ->
     if source.file:
         return SecretRef(kind, source.file.path)
     if source.kubernetes:
-        return SecretRef(kind, f"{pod.namespace}/{source.kubernetes.name}")
+        return SecretRef(kind, f"{namespace}/{source.kubernetes.name}")
     assert source.vault is not None
     return SecretRef(kind, source.vault.path)
 

@@ -24,6 +24,7 @@ RULE = {
     Reason.MOUNT: Rule.GRANT,
     Reason.LOST: Rule.VERSION,
     Reason.VALUE: Rule.VERSION,
+    Reason.ENDED: Rule.ENDED,
 }
 ACTION = {0: Action.NONE, ActionCode.DENY: Action.DENY, ActionCode.KILL: Action.KILL, ActionCode.AUDIT: Action.AUDIT}
 KIND = {EventType.SERVED: Kind.SERVED, EventType.REFUSED: Kind.REFUSED, EventType.AUDITED: Kind.SERVED}

@@ -67,6 +67,8 @@ class Source(Protocol):
     """Where values come from. One implementation for each of `file`, `vault`, `kubernetes`."""
 
     name: str
+    needs_pod_credential: bool
+    """Whether a value is read as the pod that asks for it; else it can be fetched before there is a request."""
 
     async def fetch(self, ref: SecretRef) -> SecretVersion:
         """The current version, complete; raises Refused with the field named where there is none."""
@@ -83,6 +85,13 @@ class EngineName(Enum):
 
     ITER = "iter"
     TMPFS = "tmpfs"
+
+
+class OnUnavailable(Enum):
+    """`delivery.onUnavailable`: what readers meet once the pod's right has ended, the last value or a refusal."""
+
+    KEEP = "keep"
+    REFUSE = "refuse"
 
 
 class From(Enum):
@@ -162,3 +171,4 @@ class VolumePlan:
     """Where the pod has no cgroup: the host pid of its first task, whose namespaces then are the pod's identity."""
     max_file_bytes: int = 1 << 20
     """A value of more bytes is not shown: refused at publish, and the last good one is kept at a rotation."""
+    on_unavailable: OnUnavailable = OnUnavailable.KEEP

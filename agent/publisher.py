@@ -9,20 +9,21 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from agent.decision import decide
+from agent.decision import decide, refresh
 from agent.delivery.mounts import MountError
 from agent.delivery.quota import Ledger
 from agent.delivery.state import StateUnwritable, VolumeState
 from agent.delivery.volumes import Volumes
 from agent.kernel.calls import KernelError
-from agent.kube.cluster import Cluster
-from agent.model import PodRef, PublishRequest, SecretRef, SecretVersion, VolumePlan
+from agent.kube.cluster import Cluster, LivePod
+from agent.model import OnUnavailable, PodRef, PublishRequest, SecretRef, SecretVersion, VolumePlan
 from agent.observe.conditions import Conditions, Reason
 from agent.observe.metrics import Metrics
 from agent.observe.recorder import Recorder
 from agent.observe.records import KernelLimit, Published, PublishRefused, Unpublished
 from agent.rotation import Rotator
 from kernelsecret.errors import Code, Refused
+from kernelsecret.registration import Registration
 
 LIMITS = {
     errno.ENOMEM: "the kernel is out of memory",
@@ -46,9 +47,13 @@ class NodePublisher:
         metrics: Metrics,
         conditions: Conditions,
         recorder: Recorder,
+        *,
+        on_published: Callable[[str], None] = lambda volume_id: None,
     ) -> None:
+        """`on_published` hears the id of every volume that is published, or asked for again."""
         self._node, self._cluster, self._volumes, self._rotator = node, cluster, volumes, rotator
         self._ledger, self._metrics, self._conditions, self._recorder = ledger, metrics, conditions, recorder
+        self._on_published = on_published
         self.is_ready = False
 
     async def ready(self) -> bool:
@@ -86,7 +91,7 @@ class NodePublisher:
 
     async def _is_gone(self, pod: PodRef) -> bool:
         try:
-            return (await self._cluster.pod(pod.namespace, pod.name)).uid != pod.uid
+            return (await self._cluster.pod(pod.namespace, pod.name, pod.uid, fresh=True)).uid != pod.uid
         except Refused as refusal:
             return refusal.code is Code.NOT_FOUND
 
@@ -95,7 +100,8 @@ class NodePublisher:
         if state is None:
             return False
         self._ledger.release(volume_id)
-        self._conditions.clear(Reason.QUOTA_EXCEEDED, volume_id)
+        for held in (Reason.QUOTA_EXCEEDED, Reason.RIGHT_ENDED, Reason.ADOPTION_INCOMPLETE):
+            self._conditions.clear(held, volume_id)
         self._rotator.forget_unused()
         pod = state.plan.pod
         if not self._ledger.usage(pod.namespace).volumes:
@@ -113,26 +119,66 @@ class NodePublisher:
         return True
 
     async def _publish(self, request: PublishRequest) -> None:
-        pod, interceptor, registration = await asyncio.gather(
-            self._cluster.pod(request.pod.namespace, request.pod.name),
-            self._cluster.interceptor(request.interceptor),
-            self._cluster.registration(request.pod.uid),
-        )
-        known = self._volumes.get(request.volume_id) is not None
-        plan = decide(request, pod, interceptor, registration, self._node, now=datetime.now(UTC), refresh=known)
-        if self._volumes.check(plan):
-            self._volumes.show_again(plan.volume_id)
+        if (known := self._volumes.get(request.volume_id)) is not None:
+            await self._refresh(request, known.plan)
             return
+        plan = await self._decide(request)
+        self._volumes.check(plan)
         try:
-            versions = await self._fetch(plan)
+            versions = await self.current(plan)
             # Nothing waits from here on: what was fetched is what is shown.
             self._volumes.check(plan)
-            _check_values(plan, versions)
             self._reserve(plan, versions)
             state = await self._begin(plan, versions)
         finally:
             self._rotator.forget_unused()
         self._record(state, versions)
+        self._on_published(plan.volume_id)
+
+    async def _refresh(self, request: PublishRequest, known: VolumePlan) -> None:
+        """Asked for again: whose it is must still agree, and what it may show is looked at beside. It is no error that
+        its right has ended: what its readers meet then has been decided, and there is nothing to mount."""
+        pod = await self._pod(request, fresh=False)
+        try:
+            plan = refresh(request, pod, self._node, known)
+        except Refused:
+            plan = refresh(request, await self._pod(request, fresh=True), self._node, known)
+        self._volumes.check(plan)
+        self._volumes.show_again(plan.volume_id)
+        self._on_published(plan.volume_id)
+
+    async def _decide(self, request: PublishRequest) -> VolumePlan:
+        """By what is held of the cluster; and by what it says just now before anything is refused."""
+        registration = asyncio.ensure_future(self._cluster.registration(request.pod))
+        registration.add_done_callback(_looked_at)
+        try:
+            try:
+                return await self._decide_by(request, registration, fresh=False)
+            except Refused as refused:
+                if registration.done() and registration.exception() is refused:
+                    raise
+            return await self._decide_by(request, registration, fresh=True)
+        finally:
+            registration.cancel()
+
+    async def _decide_by(
+        self, request: PublishRequest, registration: asyncio.Future[Registration], *, fresh: bool
+    ) -> VolumePlan:
+        pod, interceptor = await asyncio.gather(
+            self._pod(request, fresh=fresh), self._cluster.interceptor(request.interceptor, fresh=fresh)
+        )
+        return decide(request, pod, interceptor, await registration, self._node, now=datetime.now(UTC))
+
+    async def _pod(self, request: PublishRequest, *, fresh: bool) -> LivePod:
+        pod = request.pod
+        return await self._cluster.pod(pod.namespace, pod.name, pod.uid, fresh=fresh)
+
+    async def current(self, plan: VolumePlan) -> Mapping[SecretRef, SecretVersion]:
+        """The current versions of all that a plan shows. Raises Refused where one is not to be had, lacks a key or has
+        a value that is too long."""
+        versions = await self._fetch(plan)
+        _check_values(plan, versions)
+        return versions
 
     async def _fetch(self, plan: VolumePlan) -> Mapping[SecretRef, SecretVersion]:
         refs = sorted({file.ref for file in plan.files})
@@ -199,6 +245,9 @@ class NodePublisher:
             counts[state.engine.value] = counts.get(state.engine.value, 0) + 1
         for engine, count in counts.items():
             self._metrics.volumes(engine, count)
+        ended = [state.plan.on_unavailable for state in self._volumes.all() if state.ended]
+        for policy in OnUnavailable:
+            self._metrics.volumes_without_right(policy.value, ended.count(policy))
         for namespace, usage in self._ledger.by_namespace().items():
             self._metrics.namespace_usage(namespace, usage.bytes_, self._ledger.quota(namespace).bytes_)
 
@@ -233,6 +282,12 @@ class NodePublisher:
                 why=refusal.why,
             )
         )
+
+
+def _looked_at(registration: asyncio.Future[Registration]) -> None:
+    """Where something else was refused first nobody asks what became of it, and asyncio would complain."""
+    if not registration.cancelled():
+        registration.exception()
 
 
 def _not_ready() -> Refused:

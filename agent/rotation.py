@@ -136,7 +136,9 @@ class Rotator:
             return
         now = time.monotonic_ns()
         self._last[ref] = now / 1e9
-        volumes = self._volumes.showing(ref)
+        volumes = self._volumes.following(ref)
+        if not volumes:
+            return  # it was stored for those who come next
         took_ns = now - version.changed_ns if version.changed_ns else 0
         self._metrics.rotation(ref.source, took_ns / 1e9 if version.changed_ns else None)
         self._recorder.record(
@@ -152,9 +154,9 @@ class Rotator:
         for volume_id, told in self._notifier.rotated(volumes).items():
             log.info(Event.NOTIFIED if told else Event.NOTIFY_FAILED, volume_id=volume_id, count=told)
         for state in volumes:
-            self._account(state)
+            self.account(state)
 
-    def _account(self, state: VolumeState) -> None:
+    def account(self, state: VolumeState) -> None:
         """Count what a volume shows now. Beyond a bound it is served all the same: bounds keep new volumes out, they do
         not make an application stale."""
         volume_id, sizes, most = state.plan.volume_id, self._volumes.sizes(state), state.plan.max_file_bytes

@@ -6,8 +6,8 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Coroutine, Mapping
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 from agent.csi.driver import NodeService
@@ -38,6 +38,8 @@ from agent.observe.recorder import Recorder
 from agent.observe.records import Adopted
 from agent.probe import ProbeReport, probe, report
 from agent.publisher import NodePublisher
+from agent.reachable import ToldCluster
+from agent.rights import Rights
 from agent.rotation import Rotator
 from agent.settings import Settings
 from agent.sockets import lock
@@ -99,15 +101,26 @@ class Agent:
         cgroup_root = facts.cgroup.root if facts.cgroup else None
         notifier = Notifier(kernel.pods if kernel else None, cgroup_root)
         rotator = Rotator(volumes, sources, notifier, self.ledger, self.metrics, self.conditions, self.recorder)
+        cluster = ToldCluster(FileCluster(settings.cluster_dir), self.conditions)
         publisher = NodePublisher(
             settings.node,
-            FileCluster(settings.cluster_dir),
+            cluster,
             volumes,
             rotator,
             self.ledger,
             self.metrics,
             self.conditions,
             self.recorder,
+            on_published=lambda volume_id: rights.look(volume_id),
+        )
+        rights = Rights(
+            cluster,
+            volumes,
+            publisher.current,
+            sources,
+            self.conditions,
+            self.recorder,
+            on_returned=rotator.account,
         )
         for source in sources.values():
             self._closing.push_async_callback(source.close)
@@ -115,15 +128,22 @@ class Agent:
         await self._serve(publisher, rotator)
         if kernel:
             await self._listen_to_kernel(kernel, volumes)
-        await self._adopt(volumes, states, tmpfs, kernel, rotator)
+        await self._adopt(volumes, states, tmpfs, kernel, rotator, rights)
         await publisher.end_orphans(lambda uid: cgroup_root is not None and find_pod(cgroup_root, uid) is not None)
         self.metrics.refresh = lambda: self._refresh(publisher)
+        self._background(rights.run())
+        self._background(cluster.run(rights.look))
         publisher.is_ready = True
         log.info(Event.AGENT_READY, engine=volumes.engine.name.value, volumes=len(volumes))
 
     async def stop(self) -> None:
         """Idempotent."""
         await self._closing.aclose()
+
+    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run until the agent stops."""
+        task = asyncio.create_task(work)
+        self._closing.push_async_callback(_ended, task)
 
     # Steps of `start`
 
@@ -178,12 +198,20 @@ class Agent:
         self._closing.callback(loop.remove_reader, ring.fd)
 
     async def _adopt(
-        self, volumes: Volumes, states: StateFiles, tmpfs: TmpfsEngine, kernel: NodeKernel | None, rotator: Rotator
+        self,
+        volumes: Volumes,
+        states: StateFiles,
+        tmpfs: TmpfsEngine,
+        kernel: NodeKernel | None,
+        rotator: Rotator,
+        rights: Rights,
     ) -> None:
         self.adopted = await adoption.adopt(volumes, states, tmpfs, kernel.side() if kernel else None)
         self.metrics.adopted_volumes(self.adopted.kept)
         for state in volumes.all():
             self._account(state, volumes)
+        rights.recall()
+        await rights.judge()  # before anything rotates: what has no right gets no new version
         for ref in sorted(volumes.refs()):
             try:
                 await rotator.fetch(ref)
@@ -257,6 +285,12 @@ class Agent:
             "conditions": self.conditions.as_status(),
             **served_status(self.volumes, self.kernel.maps if self.kernel else None),
         }
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
 
 
 def run(settings: Settings) -> int:

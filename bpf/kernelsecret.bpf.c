@@ -262,7 +262,9 @@ int serve(struct bpf_iter__bpf_map_elem *ctx)
 	}
 	r.task = bpf_get_current_task_btf();
 	r.inode = seq->file->f_inode->i_ino;
-	file_key.grant_id = r.grant->id;
+	if (*(volatile __u32 *)&r.grant->closed)
+		return refuse(&r, KS_REASON_ENDED, KS_ACTION_DENY);
+	file_key.files_id = *(volatile __u64 *)&r.grant->files_id;
 	file_key.inode = r.inode;
 	r.file = bpf_map_lookup_elem(&files, &file_key);
 	if (!r.file)

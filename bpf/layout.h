@@ -7,7 +7,7 @@
 #include <linux/types.h>
 
 /* Raised with every change of a struct or of a meaning below: programs of one layout never serve maps of another. */
-#define KS_LAYOUT_VERSION 1
+#define KS_LAYOUT_VERSION 2
 
 enum ks_limit {
 	KS_CHUNK_BYTES = 1528,	     /* payload of a chunk: with its header three quarters of 2 KiB */
@@ -57,7 +57,8 @@ enum ks_reason {
 	KS_REASON_MOUNT = 6,	  /* read through something that is not the volume's own mount */
 	KS_REASON_LOST = 7,	  /* a long read that was paused for too long, or too many of them */
 	KS_REASON_VALUE = 8,	  /* the version is not there (any more) */
-	KS_REASONS = 9,
+	KS_REASON_ENDED = 9,	  /* the pod's right to the volume has ended */
+	KS_REASONS = 10,
 };
 
 enum ks_event_type {
@@ -96,7 +97,8 @@ struct ks_grant {
 	__u32 open_limit;
 	__u64 event_window_ns;
 	__u32 event_count;
-	__u32 reserved;
+	__u32 closed;	/* not 0: the pod's right has ended, nobody reads until it returns */
+	__u64 files_id; /* under which its files are in `files`; one store moves all of them to other sets */
 	__u64 events_suppressed;
 	__u64 served;
 	__u64 served_bytes;
@@ -120,7 +122,7 @@ struct ks_set {
 };
 
 struct ks_file_key {
-	__u64 grant_id;
+	__u64 files_id; /* of the grant */
 	__u64 inode;
 };
 

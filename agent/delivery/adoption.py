@@ -91,7 +91,10 @@ def _adopt_kernel(kernel: KernelSide, kept: list[VolumeState]) -> Callable[[], N
     """Cut what no kept volume owns; what is returned frees it, after a grace period."""
     shown = [(state, state.kernel) for state in kept if state.kernel is not None]
     sets = {state.plan.volume_id: [(s.ref, s.set_id, s.slot, s.items) for s in part.sets] for state, part in shown}
-    sweep_secrets = kernel.secrets.adopt(sets)
+    kept_sets = {state.plan.volume_id: [(s.ref, s.set_id, s.slot, s.items) for s in part.kept] for state, part in shown}
+    for state, _ in shown:
+        kernel.engine.adopt(state)
+    sweep_secrets = kernel.secrets.adopt(sets, kept_sets)
     kernel.pods.adopt((state.plan, part.pod_id, part.cgroup_id) for state, part in shown)
     grants = kernel.maps.grants
     used = {part.grant_slot for _, part in shown}
@@ -99,12 +102,13 @@ def _adopt_kernel(kernel: KernelSide, kept: list[VolumeState]) -> Callable[[], N
     for slot in unowned:
         grants[slot].id = 0
     owned = {part.grant_id for _, part in shown}
+    leading = {part.files_id for _, part in shown}
 
     def sweep() -> None:
         sweep_secrets()
         for file in kernel.maps.files():
-            if file.grant_id not in owned:
-                kernel.maps.drop_file(file.grant_id, file.inode)
+            if file.files_id not in leading:
+                kernel.maps.drop_file(file.files_id, file.inode)
         for binary in kernel.maps.binaries():
             if binary.grant_id not in owned:
                 kernel.maps.drop_binary(binary)
@@ -134,6 +138,7 @@ def _refresh(kernel: KernelSide, kept: list[VolumeState]) -> None:
             continue
         if is_upgrade:
             kernel.engine.replace_program(state)
-        kernel.engine.touch_stale(state)
+        if not state.ended:
+            kernel.engine.touch_stale(state)
     kernel.programs.drop_others()
     kernel.binaries.adopt(kept)

@@ -18,6 +18,9 @@ class Engine(Protocol):
     enforces_access: bool
     """Whether the access rule holds here; an engine that cannot hold it serves only where the interceptor waives it."""
 
+    needs_values: bool
+    """Whether a volume whose right returns has to be written anew; else its secrets were followed all the time."""
+
     def begin(self, plan: VolumePlan, versions: Versions) -> VolumeState:
         """Make the volume and show it at its target; raises and leaves what `end` clears."""
 
@@ -29,6 +32,26 @@ class Engine(Protocol):
 
     def rotate(self, version: SecretVersion, volumes: Iterable[VolumeState]) -> set[str]:
         """Show a new version in these volumes; the keys whose value changed. All or nothing for each volume."""
+
+    def close(self, state: VolumeState) -> None:
+        """The pod's right has ended, and its policy is to refuse: nobody reads from now on. Idempotent."""
+
+    def reopen(self, state: VolumeState, versions: Versions) -> None:
+        """The right has returned: these versions, which are whole and current, are read again. Idempotent."""
+
+    def is_closed(self, state: VolumeState) -> bool:
+        """Whether readers are refused, whoever closed the volume."""
+
+    def keep(self, state: VolumeState) -> VolumeState:
+        """The right has ended, and its policy is to keep: prepare that the volume shows what it shows now, whatever
+        others who share its secrets get. What is returned holds after `apply`, and has to be saved before it."""
+
+    def follow(self, state: VolumeState, versions: Versions) -> VolumeState:
+        """The right has returned to a volume that kept its values: prepare that it shows these versions, and later
+        ones. As `keep`."""
+
+    def apply(self, state: VolumeState) -> None:
+        """Let readers meet what `keep` or `follow` prepared. Idempotent."""
 
     def sizes(self, state: VolumeState) -> list[int]:
         """Bytes of the current value of each file, in the plan's order."""

@@ -18,6 +18,7 @@ from agent.delivery.graveyard import Graveyard
 from agent.delivery.pods import Identity, Pods
 from agent.delivery.shared import SharedSecrets
 from agent.delivery.state import KernelState, Phase, SetState, VolumeState, volume_name
+from agent.delivery.withdrawal import Withdrawal
 from agent.kernel import calls
 from agent.kernel.layout import ActionCode, FromCode, Grant
 from agent.kernel.programs import Programs
@@ -38,6 +39,7 @@ class IterEngine:
 
     name = EngineName.ITER
     enforces_access = True
+    needs_values = False
 
     def __init__(
         self,
@@ -51,6 +53,7 @@ class IterEngine:
     ) -> None:
         self._root, self._programs, self._maps = root, programs, maps
         self._secrets, self._pods, self._grave = secrets, pods, grave
+        self._withdrawal = Withdrawal(maps, secrets, grave)
         self._links, self._steps = bpffs / "links", bpffs / "steps"
         self._steps_made: dict[str, int] = {}
         self._links.mkdir(exist_ok=True)
@@ -72,11 +75,13 @@ class IterEngine:
             store = self._make_mounts(name)
             inodes = self._make_files(plan, name, store, grant_id, slot, undo)
             self._fill_grant(self._maps.grants[slot], plan, identity, os.stat(store).st_dev)
+            self._maps.grants[slot].files_id = grant_id
             self._maps.grants[slot].id = grant_id
             layout.point_data(self._root / name, ".")
             mounts.show(self._root / name, plan.target_path)
             undo.pop_all()
-        kernel = KernelState(grant_id, slot, identity.pod_id, identity.cgroup_id, os.stat(store).st_dev, inodes, sets)
+        device = os.stat(store).st_dev
+        kernel = KernelState(grant_id, slot, identity.pod_id, identity.cgroup_id, device, inodes, sets, grant_id)
         return VolumeState(plan, self.name, Phase.PUBLISHED, kernel)
 
     def show(self, state: VolumeState) -> None:
@@ -100,7 +105,7 @@ class IterEngine:
         if kernel is None:
             return
         for inode in kernel.inodes:
-            self._maps.drop_file(kernel.grant_id, inode)
+            self._maps.drop_file(kernel.files_id, inode)
         for key in self._maps.binaries():
             if key.grant_id == kernel.grant_id:
                 self._maps.drop_binary(key)
@@ -121,17 +126,17 @@ class IterEngine:
         # Every volume has the steps for what it shows; only growth asks each of them, however many there are.
         if any(steps_of(size) > steps_of(shared.size(key)) for key, size in sizes.items()):
             for state in showing:
-                self._need_steps(state, [f.key for f in state.plan.files if f.ref == version.ref], version)
+                self._need_steps(state, (sizes[file.key] for file in state.plan.files if file.ref == version.ref))
         changed = self._secrets.rotate(version)
         if changed:
             for state in showing:
                 self.touch(state, version.ref, changed)
         return changed
 
-    def _need_steps(self, state: VolumeState, keys: list[str], version: SecretVersion) -> None:
+    def _need_steps(self, state: VolumeState, sizes: Iterable[int]) -> None:
         """Before a longer value is current, every volume that shows it must have the steps to read it whole."""
         kernel = state.kernel
-        needed = max((steps_of(len(version.values.get(key, b""))) for key in keys), default=0)
+        needed = max(map(steps_of, sizes), default=0)
         if kernel is None or needed <= self._steps_made.get(state.name, 0):
             return
         fd = calls.get(str(self._steps / state.name))
@@ -172,7 +177,40 @@ class IterEngine:
 
     def sizes(self, state: VolumeState) -> list[int]:
         """Bytes of the current value of each file, in the plan's order."""
-        return [self._secrets[file.ref].size(file.key) for file in state.plan.files]
+        return [self._withdrawal.shown(state, file.ref).size(file.key) for file in state.plan.files]
+
+    def close(self, state: VolumeState) -> None:
+        """Nobody reads from now on, by one store into the grant. Idempotent."""
+        self._withdrawal.close(state)
+
+    def reopen(self, state: VolumeState, versions: Versions) -> None:
+        """Readers are admitted again. While it was closed the secrets rotated on, so nothing has to be written."""
+        self._catch_up(state)
+        self._withdrawal.reopen(state)
+
+    def is_closed(self, state: VolumeState) -> bool:
+        """As the kernel has it."""
+        return self._withdrawal.is_closed(state)
+
+    def keep(self, state: VolumeState) -> VolumeState:
+        """Prepare that the volume shows copies of its own; seen after `apply`."""
+        return self._withdrawal.keep(state)
+
+    def follow(self, state: VolumeState, versions: Versions) -> VolumeState:
+        """Prepare that the volume shows what all share; seen after `apply`."""
+        self._need_steps(state, (self._secrets[file.ref].size(file.key) for file in state.plan.files))
+        return self._withdrawal.follow(state)
+
+    def apply(self, state: VolumeState) -> None:
+        """Let readers meet what `keep` or `follow` prepared. Idempotent."""
+        self._withdrawal.apply(state)
+        if state.kernel and not state.kernel.kept:
+            self._catch_up(state)
+
+    def _catch_up(self, state: VolumeState) -> None:
+        """The volume has not been told of rotations."""
+        self._need_steps(state, (self._secrets[file.ref].size(file.key) for file in state.plan.files))
+        self.touch_stale(state)
 
     def is_whole(self, state: VolumeState, mounted: set[str]) -> bool:
         """Mounts, pins and grant of a published volume are all there."""
@@ -197,6 +235,10 @@ class IterEngine:
         """Names of volumes that have pins or folders, but no owner."""
         found = {path.name for folder in (self._links, self._steps, self._root) for path in folder.iterdir()}
         return found - owned
+
+    def adopt(self, state: VolumeState) -> None:
+        """Bring the grant in line with what was saved."""
+        self._withdrawal.adopt(state)
 
     def clear(self, name: str) -> None:
         """Remove what is left of a volume that nobody owns."""

@@ -23,6 +23,9 @@ RETAIN_S = 2.0
 MOST_RETAINED = 64
 """Generations kept of one secret, however fast it rotates."""
 
+Sets = list[tuple[SecretRef, int, int, dict[str, int]]]
+"""What a volume shows, as its state file has it: (ref, set id, slot, items)."""
+
 
 @dataclass(slots=True)
 class Shared:
@@ -55,6 +58,8 @@ class SharedSecrets:
         self._maps = maps
         self._graveyard = graveyard
         self._secrets: dict[SecretRef, Shared] = {}
+        self._kept: dict[str, dict[SecretRef, Shared]] = {}
+        self._away: set[str] = set()
         self._values = Values(maps)
 
     def get(self, ref: SecretRef) -> Shared | None:
@@ -90,12 +95,14 @@ class SharedSecrets:
     def release(self, holder: str, ref: SecretRef) -> None:
         """The volume no longer shows the secret: keys that it was the last to show are wiped, and so is a secret that
         nobody shows. Call it after a fence that followed the end of the volume's grant. Idempotent."""
+        self.let_go(holder)
+        self._away.discard(holder)
         shared = self._secrets.get(ref)
         if shared is None or shared.holders.pop(holder, None) is None:
             return
         if not shared.holders:
             del self._secrets[ref]
-            self._graveyard.bury(0, lambda: self._cut_set(shared), lambda: self._free_set(shared))
+            self._bury_set(shared)
             return
         # A source may drop a key that nobody shows any more, and its number may be another's.
         shown = set().union(*shared.holders.values())
@@ -104,7 +111,8 @@ class SharedSecrets:
     def rotate(self, version: SecretVersion) -> set[str]:
         """Make a new version current; the keys whose value changed. One flip, and nothing where nothing changed."""
         shared = self._secrets[version.ref]
-        if missing := sorted(key for key in shared.items if key not in version.values):
+        wanted = set().union(*(keys for holder, keys in shared.holders.items() if holder not in self._away))
+        if missing := sorted(key for key in wanted if key not in version.values):
             raise Refused(
                 Code.FAILED_PRECONDITION,
                 str(version.ref),
@@ -115,7 +123,7 @@ class SharedSecrets:
         changed = {
             key
             for key, item in shared.items.items()
-            if current[item].digest != self._values.digest(version.values[key])
+            if key in version.values and current[item].digest != self._values.digest(version.values[key])
         }
         if not changed:
             return changed
@@ -123,6 +131,52 @@ class SharedSecrets:
         self._add_generation(shared, shared.generation + 1, {**current, **following})
         self._flip(shared)
         return changed
+
+    # Volumes that do not follow
+
+    def set_away(self, holder: str, is_away: bool) -> None:
+        """Whether nobody reads the secrets themselves through a volume: a key that no other shows may then be missing
+        in a new version."""
+        (self._away.add if is_away else self._away.discard)(holder)
+
+    def kept(self, holder: str) -> Mapping[SecretRef, Shared]:
+        """The volume's own copies."""
+        return self._kept.get(holder, {})
+
+    def keep(self, holder: str) -> Mapping[SecretRef, Shared]:
+        """Copies of the volume's own of all that it shows now, which no rotation reaches: sets that name the same
+        values, under the same generations, so that reads under way go on in them."""
+        self.let_go(holder)
+        made = self._kept.setdefault(holder, {})
+        try:
+            for shared in [one for one in self._secrets.values() if holder in one.holders]:
+                made[shared.ref] = self._copy(shared, shared.holders[holder])
+        except BaseException:
+            self.let_go(holder)
+            raise
+        return made
+
+    def let_go(self, holder: str) -> None:
+        """Free the volume's own copies, after a grace period. Idempotent."""
+        for copy in self._kept.pop(holder, {}).values():
+            self._bury_set(copy)
+
+    def _copy(self, shared: Shared, keys: Iterable[str]) -> Shared:
+        items = {key: shared.items[key] for key in keys}
+        copy = Shared(shared.ref, self._maps.new_id(), self._maps.sets.allocate(), items, shared.generation)
+        copy.oldest = shared.oldest
+        try:
+            for generation, values in shared.values.items():
+                self._add_generation(copy, generation, {i: values[i] for i in items.values() if i in values})
+        except BaseException:
+            self._bury_set(copy)
+            raise
+        entry, of = self._maps.sets[copy.slot], self._maps.sets[shared.slot]
+        entry.current, entry.oldest, entry.long_items = copy.generation, copy.oldest, of.long_items
+        entry.flipped_ns = of.flipped_ns
+        entry.id = copy.set_id
+        self._bury_before(copy, RETAIN_S, copy.generation)
+        return copy
 
     # Making
 
@@ -204,13 +258,21 @@ class SharedSecrets:
         last, after = shared.generation - 1, RETAIN_S
         if over > 0:
             last, after = max(shared.oldest, shared.generation - MOST_RETAINED), 0.0
-        self._graveyard.bury(after, lambda: self._raise_oldest(shared, last + 1), lambda: self._retire(shared, last))
+        self._bury_before(shared, after, last + 1)
 
     # Retiring, from the graveyard: cut first, free after a grace period
 
+    def _bury_before(self, shared: Shared, after_s: float, oldest: int) -> None:
+        cut = lambda: self._raise_oldest(shared, oldest)  # noqa: E731
+        self._graveyard.bury(after_s, cut, lambda: self._retire(shared, oldest - 1))
+
+    def _bury_set(self, shared: Shared) -> None:
+        self._graveyard.bury(0, lambda: self._cut_set(shared), lambda: self._free_set(shared))
+
     def _raise_oldest(self, shared: Shared, oldest: int) -> None:
-        if self._secrets.get(shared.ref) is shared and oldest > shared.oldest:
-            self._maps.sets[shared.slot].oldest = shared.oldest = oldest
+        entry = self._maps.sets[shared.slot]
+        if entry.id == shared.set_id and oldest > shared.oldest:
+            entry.oldest = shared.oldest = oldest
 
     def _retire(self, shared: Shared, last: int) -> None:
         for generation in [number for number in shared.values if number <= last]:
@@ -232,26 +294,30 @@ class SharedSecrets:
 
     # After a restart
 
-    def adopt(self, holders: Mapping[str, list[tuple[SecretRef, int, int, dict[str, int]]]]) -> Callable[[], None]:
-        """Take over the sets that volumes show: holder -> (ref, set id, slot, items). What the maps hold beyond that is
-        cut at once; call what is returned after a fence to free it."""
+    def adopt(self, holders: Mapping[str, Sets], kept: Mapping[str, Sets]) -> Callable[[], None]:
+        """Take over the sets that volumes show, and their own copies. What the maps hold beyond that is cut at once;
+        call what is returned after a fence to free it."""
         by_set: dict[int, Shared] = {}
         for holder, sets in holders.items():
             for ref, set_id, slot, items in sets:
                 shared = by_set.setdefault(set_id, Shared(ref, set_id, slot))
                 shared.items |= items
                 shared.holders[holder] = set(items)
+                self._secrets[ref] = shared
+        for holder, sets in kept.items():
+            for ref, set_id, slot, items in sets:
+                copy = by_set[set_id] = Shared(ref, set_id, slot, dict(items))
+                self._kept.setdefault(holder, {})[ref] = copy
         orphans = [v for v in self._maps.versions() if not self._adopt_version(by_set.get(v.set_id), v)]
         for shared in by_set.values():
             entry = self._maps.sets[shared.slot]
             shared.generation, shared.oldest = entry.current, entry.current
             entry.oldest = entry.current
-            self._secrets[shared.ref] = shared
         used = {shared.slot for shared in by_set.values()}
         unowned = [slot for slot in self._maps.sets.in_use() if slot not in used]
         for slot in unowned:
             self._maps.sets[slot].id = 0
-        return lambda: self._sweep(orphans, unowned)
+        return lambda: self._sweep(by_set.values(), orphans, unowned)
 
     def _adopt_version(self, shared: Shared | None, version: StoredVersion) -> bool:
         if shared is None or self._maps.sets[shared.slot].current < version.generation:
@@ -261,11 +327,11 @@ class SharedSecrets:
         shared.values.setdefault(version.generation, {})[version.item] = self._values.adopt(version)
         return True
 
-    def _sweep(self, orphans: list[StoredVersion], unowned: list[int]) -> None:
+    def _sweep(self, adopted: Iterable[Shared], orphans: list[StoredVersion], unowned: list[int]) -> None:
         """Free versions that no volume shows, values that no version names, generations that are not current."""
         for version in orphans:
             self._maps.drop_version(version.set_id, version.generation, version.item)
-        for shared in self._secrets.values():
+        for shared in adopted:
             self._retire(shared, shared.oldest - 1)
         self._values.sweep()
         for slot in unowned:

@@ -54,15 +54,21 @@ class KernelState(msgspec.Struct, frozen=True):
     device: int
     inodes: list[int]
     sets: list[SetState]
+    files_id: int = 0
+    """Under which its files are in the map `files`."""
+    kept: list[SetState] = []
+    """Copies of `sets` that no rotation reaches: what its files show instead, once its right has ended."""
 
 
 class VolumeState(msgspec.Struct, frozen=True):
-    """One volume. `name` is its folder below the agent's."""
+    """One volume. `name` is its folder below the agent's. `ended` says why its pod has no right to it any more; empty
+    while it has."""
 
     plan: VolumePlan
     engine: EngineName
     phase: Phase
     kernel: KernelState | None = None
+    ended: str = ""
     format: int = FORMAT
 
     @property

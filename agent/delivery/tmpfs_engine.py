@@ -9,14 +9,15 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterable
+import stat
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from agent.delivery import layout, mounts
 from agent.delivery.engine import Versions
 from agent.delivery.state import Phase, VolumeState, volume_name
-from agent.model import EngineName, SecretRef, SecretVersion, VolumePlan
+from agent.model import EngineName, FilePlan, SecretRef, SecretVersion, VolumePlan
 from kernelsecret.errors import Code, Refused
 
 SLACK_BYTES = 256 * 1024
@@ -28,6 +29,7 @@ class TmpfsEngine:
 
     name = EngineName.TMPFS
     enforces_access = False
+    needs_values = True
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -47,7 +49,7 @@ class TmpfsEngine:
             root.mkdir()
             undo.callback(self._remove_mounts, name)
             self._mount(root, len(plan.files))
-            self._write_version(root, plan, {file.name: versions[file.ref].values[file.key] for file in plan.files})
+            self._write_version(root, plan, self._values(plan, versions))
             for file in plan.files:
                 layout.link_file(root, file.name, f"{layout.DATA}/{file.name}")
             mounts.show(root, plan.target_path)
@@ -64,7 +66,7 @@ class TmpfsEngine:
         with suppress(mounts.MountError):
             mounts.unmount(state.plan.target_path)
         if root.exists():
-            self._wipe(root)
+            self._wipe_all(root)
             self._remove_mounts(state.name)
 
     def rotate(self, version: SecretVersion, volumes: Iterable[VolumeState]) -> set[str]:
@@ -83,6 +85,36 @@ class TmpfsEngine:
         data = self._root / state.name / layout.DATA
         return [os.stat(data / file.name).st_size for file in state.plan.files]
 
+    def close(self, state: VolumeState) -> None:
+        """Every entry becomes a device that nothing drives and the mount forbids: opening it fails with EACCES, for
+        root too. The values are overwritten, so a descriptor that is open reads zeros. Idempotent."""
+        if self.is_closed(state):
+            return
+        root = self._root / state.name
+        self._replace(root, state.plan, lambda path, file: self._forbid(path, file.mode))
+
+    def reopen(self, state: VolumeState, versions: Versions) -> None:
+        """Write these versions. Idempotent."""
+        if self.is_closed(state):
+            self._write_version(self._root / state.name, state.plan, self._values(state.plan, versions))
+
+    def is_closed(self, state: VolumeState) -> bool:
+        """As the folder has it."""
+        data = self._root / state.name / layout.DATA
+        return stat.S_ISCHR(os.stat(data / state.plan.files[0].name).st_mode)
+
+    def keep(self, state: VolumeState) -> VolumeState:
+        """The files are the volume's own: not to rotate it is all."""
+        return state
+
+    def follow(self, state: VolumeState, versions: Versions) -> VolumeState:
+        """Write these versions at once."""
+        self._write_version(self._root / state.name, state.plan, self._values(state.plan, versions))
+        return state
+
+    def apply(self, state: VolumeState) -> None:
+        """Nothing was left to do."""
+
     def is_whole(self, state: VolumeState, mounted: set[str]) -> bool:
         """Both mounts are there."""
         return str(self._root / state.name) in mounted and str(state.plan.target_path) in mounted
@@ -95,7 +127,7 @@ class TmpfsEngine:
         """Remove what is left of a volume that nobody owns."""
         root = self._root / name
         if root.exists():
-            self._wipe(root)
+            self._wipe_all(root)
             self._remove_mounts(name)
 
     def _following(self, root: Path, plan: VolumePlan, version: SecretVersion) -> tuple[dict[str, bytes], set[str]]:
@@ -109,6 +141,9 @@ class TmpfsEngine:
                     value = new
             values[file.name] = value
         return values, changed
+
+    def _values(self, plan: VolumePlan, versions: Versions) -> dict[str, bytes]:
+        return {file.name: self._value(versions[file.ref], file.ref, file.key) for file in plan.files}
 
     def _value(self, version: SecretVersion, ref: SecretRef, key: str) -> bytes:
         if key not in version.values:
@@ -131,6 +166,9 @@ class TmpfsEngine:
             mounts.mount_new("tmpfs", root, options)
 
     def _write_version(self, root: Path, plan: VolumePlan, values: dict[str, bytes]) -> None:
+        self._replace(root, plan, lambda path, file: self._write_file(path, values[file.name], plan, file.mode))
+
+    def _replace(self, root: Path, plan: VolumePlan, make: Callable[[Path, FilePlan], None]) -> None:
         previous = os.readlink(root / layout.DATA) if (root / layout.DATA).is_symlink() else None
         number = int(previous.removeprefix("..")) + 1 if previous else 1
         directory = root / f"..{number}"
@@ -140,13 +178,18 @@ class TmpfsEngine:
         directory.chmod(layout.DIRECTORY_MODE)
         try:
             for file in plan.files:
-                self._write_file(directory / file.name, values[file.name], plan, file.mode)
+                make(directory / file.name, file)
         except BaseException:
             shutil.rmtree(directory, ignore_errors=True)
             raise
         layout.point_data(root, directory.name)
         if previous:
+            self._wipe(root / previous)
             shutil.rmtree(root / previous, ignore_errors=True)
+
+    def _forbid(self, path: Path, mode: int) -> None:
+        """The one device that takes no capability to make: number 0:0, which has no driver anywhere."""
+        os.mknod(path, stat.S_IFCHR | mode, 0)
 
     def _write_file(self, path: Path, value: bytes, plan: VolumePlan, mode: int) -> None:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -155,8 +198,12 @@ class TmpfsEngine:
             os.fchown(fd, plan.owner_uid, -1 if plan.fs_group is None else plan.fs_group)
             os.fchmod(fd, mode)
 
-    def _wipe(self, root: Path) -> None:
-        for path in root.glob("..[0-9]*/*"):
+    def _wipe_all(self, root: Path) -> None:
+        for version in root.glob("..[0-9]*"):
+            self._wipe(version)
+
+    def _wipe(self, version: Path) -> None:
+        for path in version.iterdir():
             with suppress(OSError), path.open("r+b") as file:
                 file.write(bytes(os.fstat(file.fileno()).st_size))
 

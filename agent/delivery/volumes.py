@@ -5,14 +5,17 @@ A state file is written before the first step and after the last one, so a resta
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from agent.delivery import mounts
 from agent.delivery.engine import Engine, Versions
 from agent.delivery.state import Phase, StateFiles, StateUnwritable, VolumeState
-from agent.model import EngineName, SecretRef, SecretVersion, VolumePlan
+from agent.model import EngineName, OnUnavailable, SecretRef, SecretVersion, VolumePlan
 from kernelsecret.errors import Code, Refused
 
 
@@ -53,6 +56,10 @@ class Volumes:
     def showing(self, ref: SecretRef) -> list[VolumeState]:
         """The volumes that show a secret."""
         return list(self._showing.get(ref, {}).values())
+
+    def following(self, ref: SecretRef) -> list[VolumeState]:
+        """The volumes that show a secret and get its new versions: those whose right has not ended."""
+        return [state for state in self.showing(ref) if not state.ended]
 
     def refs(self) -> set[SecretRef]:
         """Every secret that some volume shows."""
@@ -139,13 +146,64 @@ class Volumes:
         self._states.remove(state.name)
 
     def rotate(self, version: SecretVersion) -> set[str]:
-        """Show a new version everywhere; the keys whose value changed."""
+        """Show a new version wherever there is a right to it; the keys whose value changed."""
         changed: set[str] = set()
         for name, engine in self._engines.items():
             volumes = [state for state in self.showing(version.ref) if state.engine is name]
-            if volumes:
-                changed |= engine.rotate(version, volumes)
+            if volumes:  # also where none of them follows: who shares the secret next must find the current version
+                changed |= engine.rotate(version, [state for state in volumes if not state.ended])
         return changed
+
+    def is_withheld(self, state: VolumeState) -> bool:
+        """Whether its readers meet all that its policy has for a pod without a right."""
+        is_refused = self._engines[state.engine].is_closed(state)
+        return is_refused if state.plan.on_unavailable is OnUnavailable.REFUSE else bool(state.ended)
+
+    def is_served(self, state: VolumeState) -> bool:
+        """Whether nothing of that holds, neither by its state nor by what an earlier agent did."""
+        return not state.ended and not self._engines[state.engine].is_closed(state)
+
+    def needs_values(self, state: VolumeState) -> bool:
+        """Whether its right can return only together with the values."""
+        return self._engines[state.engine].needs_values
+
+    def end_right(self, volume_id: str, why: str) -> None:
+        """The pod has no right to the volume any more: its readers meet the plan's policy from now on.
+
+        Raises KernelError, OSError, MountError or StateUnwritable. A volume to be closed is closed all the same (unless
+        the engine itself failed); one that keeps its values goes on rotating until this works.
+        """
+        state = self._volumes[volume_id]
+        engine = self._engines[state.engine]
+        if state.plan.on_unavailable is OnUnavailable.REFUSE:
+            engine.close(state)
+            self.add(ended := replace(state, ended=why))
+            self._states.save(ended)
+            return
+        ended = replace(engine.keep(state), ended=why)
+        self._states.save(ended)
+        self.add(ended)
+        engine.apply(ended)
+
+    def return_right(self, volume_id: str, versions: Versions) -> None:
+        """The right is there again: current values are shown. Raises as `end_right`, and may be called again then."""
+        state = self._volumes[volume_id]
+        engine = self._engines[state.engine]
+        if engine.is_closed(state):
+            engine.reopen(state, versions)
+        elif state.plan.on_unavailable is OnUnavailable.KEEP:
+            state = engine.follow(state, versions)
+        returned = replace(state, ended="")
+        self._states.save(returned)
+        self.add(returned)
+        engine.apply(returned)
+
+    def set_policy(self, volume_id: str, policy: OnUnavailable) -> None:
+        """What the volume's readers are to meet if the right ends: as the interceptor says while it holds."""
+        state = self._volumes[volume_id]
+        changed = replace(state, plan=dataclasses.replace(state.plan, on_unavailable=policy))
+        self._states.save(changed)
+        self.add(changed)
 
     def sizes(self, state: VolumeState) -> list[int]:
         """Bytes of the current value of each file, in the plan's order."""

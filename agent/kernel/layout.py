@@ -8,7 +8,7 @@ from __future__ import annotations
 from ctypes import Array, Structure, c_char, c_uint8, c_uint32, c_uint64
 from enum import IntEnum
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 UNKNOWN_MAIN = 0xFFFFFFFF
 """`KS_UNKNOWN_MAIN`."""
 
@@ -65,6 +65,7 @@ class Reason(IntEnum):
     MOUNT = 6
     LOST = 7
     VALUE = 8
+    ENDED = 9
 
 
 class EventType(IntEnum):
@@ -112,6 +113,8 @@ class Grant(Structure):
     from_: int
     action: int
     open_limit: int
+    closed: int
+    files_id: int
     events_suppressed: int
     served: int
     served_bytes: int
@@ -129,7 +132,8 @@ class Grant(Structure):
         ("open_limit", c_uint32),
         ("event_window_ns", c_uint64),
         ("event_count", c_uint32),
-        ("reserved", c_uint32),
+        ("closed", c_uint32),
+        ("files_id", c_uint64),
         ("events_suppressed", c_uint64),
         ("served", c_uint64),
         ("served_bytes", c_uint64),
@@ -167,9 +171,9 @@ class Set(Structure):
 class FileKey(Structure):
     """`struct ks_file_key`."""
 
-    grant_id: int
+    files_id: int
     inode: int
-    _fields_ = (("grant_id", c_uint64), ("inode", c_uint64))
+    _fields_ = (("files_id", c_uint64), ("inode", c_uint64))
 
 
 class File(Structure):

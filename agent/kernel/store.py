@@ -170,18 +170,18 @@ class Maps:
 
     # Files, binaries, pods
 
-    def put_file(self, grant_id: int, inode: int, set_id: int, set_slot: int, item: int) -> None:
-        """Bind a pinned file to an item of a set."""
+    def put_file(self, files_id: int, inode: int, set_id: int, set_slot: int, item: int) -> None:
+        """Bind a pinned file to an item of a set, for the grant that has this `files_id`."""
         file = File(set_id=set_id, set_slot=set_slot, item=item)
-        calls.update(self._fd["files"], FileKey(grant_id, inode), file, calls.ONLY_NEW)
+        calls.update(self._fd["files"], FileKey(files_id, inode), file, calls.ONLY_NEW)
 
-    def file(self, grant_id: int, inode: int) -> File | None:
+    def file(self, files_id: int, inode: int) -> File | None:
         """The record of a pinned file."""
-        return calls.lookup(self._fd["files"], FileKey(grant_id, inode), File)
+        return calls.lookup(self._fd["files"], FileKey(files_id, inode), File)
 
-    def drop_file(self, grant_id: int, inode: int) -> None:
-        """Forget a file. Only after a fence that followed the grant's end."""
-        calls.delete(self._fd["files"], FileKey(grant_id, inode))
+    def drop_file(self, files_id: int, inode: int) -> None:
+        """Forget a file. Only after a fence that followed the grant's end, or its move to another `files_id`."""
+        calls.delete(self._fd["files"], FileKey(files_id, inode))
 
     def files(self) -> list[FileKey]:
         """The keys of all files."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from agent.model import PodRef
 from kernelsecret.interceptor import SecretInterceptor
 from kernelsecret.registration import Registration
 
@@ -50,11 +51,15 @@ class Cluster(Protocol):
     """The cluster as this node may see it. Every method raises Refused: NOT_FOUND for what is not there,
     FAILED_PRECONDITION for what is there and cannot be used, UNAVAILABLE where it cannot be asked now."""
 
-    async def pod(self, namespace: str, name: str) -> LivePod:
-        """The pod of that name, with the labels of its namespace."""
+    async def pod(self, namespace: str, name: str, uid: str = "", *, fresh: bool = False) -> LivePod:
+        """The pod of that name, with the labels of its namespace. `uid` is the one that is meant: another that is held
+        is not believed without asking anew. `fresh`: what is held is not enough."""
 
-    async def interceptor(self, name: str) -> SecretInterceptor:
+    async def interceptor(self, name: str, *, fresh: bool = False) -> SecretInterceptor:
         """The interceptor, valid."""
 
-    async def registration(self, pod_uid: str) -> Registration:
+    async def registration(self, pod: PodRef) -> Registration:
         """What admission registered for the pod."""
+
+    async def run(self, changed: Callable[[], None]) -> None:
+        """Look at the cluster until cancelled; call `changed` at the start and after what is seen has changed."""

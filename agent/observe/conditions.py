@@ -32,6 +32,9 @@ class Reason(StrEnum):
     AUDIT_FAILING = "audit-failing"
     STATE_UNWRITABLE = "state-unwritable"
     CLUSTER_UNREADABLE = "cluster-unreadable"
+    RIGHT_ENDED = "right-ended"
+    ENGINE_UNPUBLISHED = "engine-unpublished"
+    NOT_IDENTIFIED = "not-identified"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,12 @@ DEFINITIONS = (
         "From the source's change until every volume serves the new version and watchers are told.",
     ),
     Definition(_P + "volumes", Gauge, ("engine",), "Published volumes."),
+    Definition(
+        _P + "volumes_without_right",
+        Gauge,
+        ("policy",),
+        "Published volumes whose pod has lost its right to them: keep (the last value is served) or refuse.",
+    ),
     Definition(_P + "map_bytes", Gauge, ("namespace",), "Bytes of secret values held for the namespace's volumes."),
     Definition(
         _P + "map_quota_bytes",
@@ -92,6 +98,7 @@ class Metrics(Registered):
         """Brings in what is counted elsewhere (in the kernel); called before the metrics are read."""
         self._source = Words("file", "vault", "kubernetes")
         self._engine = Words("iter", "rewrite", "tmpfs")
+        self._policy = Words("keep", "refuse")
         self._namespace = Words(pattern=r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", limit=1000)
         self._map = Words(pattern=r"[a-z][a-z0-9_]{0,14}", limit=32)
         self._read = Words("served", "refused")
@@ -110,6 +117,10 @@ class Metrics(Registered):
     def volumes(self, engine: str, count: int) -> None:
         """How many volumes an engine serves now."""
         self._gauge("volumes", self._engine(engine)).set(count)
+
+    def volumes_without_right(self, policy: str, count: int) -> None:
+        """How many volumes are kept or refused now."""
+        self._gauge("volumes_without_right", self._policy(policy)).set(count)
 
     def namespace_usage(self, namespace: str, bytes_: int, quota_bytes: int | None) -> None:
         """What a namespace holds, and may hold (None: no bound)."""

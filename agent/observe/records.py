@@ -37,6 +37,7 @@ class Rule(StrEnum):
     GRANT = "grant"  # no grant, or one of an earlier volume with the same number
     OPEN_FILES = "open-files"  # more files open half-read than the grant allows
     VERSION = "version"  # the version that it had begun to read is gone
+    ENDED = "ended"  # the pod's right to the volume has ended, and its interceptor says to refuse then
     INTERNAL = "internal"  # the program met what it does not understand, and fails closed
 
 
@@ -150,6 +151,37 @@ class Adopted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RightEnded:
+    """A running pod's right to a volume has ended: `field` and `why` say by what, `policy` what its readers meet now
+    (`keep`: the last value, `refuse`: refusals).
+    """
+
+    event: ClassVar[str] = "right-ended"
+    time_ns: int
+    volume_id: str
+    namespace: str
+    pod: str
+    pod_uid: str
+    interceptor: str
+    policy: str
+    field: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RightReturned:
+    """The right to a volume is there again, and the volume shows current values."""
+
+    event: ClassVar[str] = "right-returned"
+    time_ns: int
+    volume_id: str
+    namespace: str
+    pod: str
+    pod_uid: str
+    interceptor: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KernelLimit:
     """The kernel said no (a full map, ENOMEM, EMFILE): `call` is what was tried, `errno` its name; the last good value
     is served on.
@@ -163,7 +195,9 @@ class KernelLimit:
     namespace: str = ""
 
 
-Record = ReadRecord | Published | PublishRefused | Unpublished | Rotated | Adopted | KernelLimit
+Record = (
+    ReadRecord | Published | PublishRefused | Unpublished | Rotated | Adopted | RightEnded | RightReturned | KernelLimit
+)
 RECORD_TYPES: tuple[type, ...] = get_args(Record)
 
 Shown = str | int

@@ -34,6 +34,7 @@ class FileSource:
     """Implements `agent.model.Source`. Reads on the loop: keys are at most 1 MiB, and the root is a local folder."""
 
     name = "file"
+    needs_pod_credential = False
 
     def __init__(self, root: Path) -> None:
         """`root` is absolute; it may be away for a time. It may be a link, which is followed at each look."""

@@ -50,9 +50,9 @@ class Tree:
         self.namespace(NAMESPACE)
         self._versions = 0
 
-    def namespace(self, name: str) -> None:
-        """A namespace that opted in."""
-        labels = {"kernelsecret.io/inject": "enabled"}
+    def namespace(self, name: str, inject: str = "enabled") -> None:
+        """A namespace that opted in, or did not."""
+        labels = {"kernelsecret.io/inject": inject}
         self._write("namespaces", name, {"apiVersion": "v1", "kind": "Namespace", "metadata": _named(name, labels)})
 
     def secret(self, path: str, values: Mapping[str, bytes]) -> None:
@@ -89,6 +89,17 @@ class Tree:
         }
         thing = {"apiVersion": API_VERSION, "kind": "SecretInterceptor", "metadata": {"name": name}, "spec": whole}
         self._write("interceptors", name, thing)
+
+    def no_interceptor(self, name: str) -> None:
+        """It is deleted."""
+        (self.cluster / "interceptors" / f"{name}.yaml").unlink()
+
+    def annotate(self, pod: Pod, inject: str) -> None:
+        """Another `inject` annotation on a pod that runs."""
+        path = f"{pod.ref.namespace}.{pod.ref.name}"
+        thing = json.loads((self.cluster / "pods" / f"{path}.yaml").read_text())
+        thing["metadata"]["annotations"]["kernelsecret.io/inject"] = inject
+        self._write("pods", path, thing)
 
     def pod(self, name: str, interceptor: str, *, namespace: str = NAMESPACE, **registered: str) -> Pod:
         """A pod with a volume (and room for a second), bound to this node; `registered` overrides its registration."""

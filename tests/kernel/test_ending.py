@@ -21,7 +21,7 @@ def test_a_volume_that_has_ended_leaves_nothing_of_its_value(node: Node) -> None
     maps = node.kernel.maps
     assert node.chunks() == 1
     assert {version.set_id for version in maps.versions()} == {shown.set_id for shown in other.kernel.sets}
-    assert {key.grant_id for key in maps.files()} == {other.kernel.grant_id}
+    assert {key.files_id for key in maps.files()} == {other.kernel.grant_id}
     assert maps.grants.used == maps.sets.used == 1
 
 

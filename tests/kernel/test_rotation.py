@@ -20,7 +20,7 @@ def flip_only(node: Node, **values: bytes) -> None:
 
     async def flip() -> None:
         for volume in node.volumes:
-            node.kernel.engine._need_steps(volume.state, list(values), following)
+            node.kernel.engine._need_steps(volume.state, map(len, following.values.values()))
         node.kernel.secrets.rotate(following)
 
     node.run(flip())

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.decision import decide
+from agent.decision import decide, refresh
 from agent.kube.cluster import CsiVolume, LivePod
 from agent.model import FilePlan, From, Notify, PodRef, PublishRequest, Quota, SecretRef, VolumePlan
 from kernelsecret.errors import Code, Refused
@@ -143,12 +143,36 @@ def test_an_interceptor_of_another_name_is_refused() -> None:
     assert refused.field == "volume_context[kernelsecret.io/interceptor]"
 
 
-def test_an_expired_registration_and_an_ending_pod_are_refused_but_not_for_what_is_published_already() -> None:
+def test_an_expired_registration_and_an_ending_pod_are_refused() -> None:
     old = msgspec.structs.replace(REGISTRATION, expires_at=NOW)
-    ending = replace(POD, deleted=True)
     assert refusal(registration=old).field == "registration.expiresAt"
-    assert refusal(pod=ending).field == "metadata.deletionTimestamp"
-    assert plan(registration=old, pod=ending, refresh=True) == plan()
+    assert refusal(pod=replace(POD, deleted=True)).field == "metadata.deletionTimestamp"
+
+
+def test_an_interceptor_that_is_being_deleted_is_refused() -> None:
+    refused = refusal(interceptor=read_interceptor(changed("metadata.deletionTimestamp", "2026-01-01T00:00:00Z")))
+    assert refused.field == "interceptor payments-db: metadata.deletionTimestamp"
+
+
+def test_what_is_published_is_asked_for_again_while_its_pod_ends_and_whatever_became_of_its_right() -> None:
+    ending = replace(POD, deleted=True, annotations={}, namespace_labels={})
+    assert refresh(REQUEST, ending, NODE, plan()) == plan()
+
+
+@pytest.mark.parametrize(
+    ("field", "pod"),
+    [
+        ("volume_context[csi.storage.k8s.io/pod.uid]", {"uid": "uid-2"}),
+        ("volume_context[csi.storage.k8s.io/serviceAccount.name]", {"service_account": "default"}),
+        ("spec.nodeName", {"node": "node-2"}),
+        ("spec.volumes[db].csi.volumeAttributes", {"volumes": {"db": CsiVolume("other")}}),
+        ("volume_capability.mount.volume_mount_group", {"fs_group": 3000}),
+    ],
+)
+def test_what_is_published_is_not_another_pods_when_it_is_asked_for_again(field: str, pod: dict[str, Any]) -> None:
+    with pytest.raises(Refused) as caught:
+        refresh(REQUEST, replace(POD, **pod), NODE, plan())
+    assert (caught.value.code, caught.value.field) == (Code.PERMISSION_DENIED, field)
 
 
 @pytest.mark.parametrize("source", [{"vault": {"path": "kv/db", "role": "api"}}, {"kubernetes": {"name": "db"}}])

@@ -26,7 +26,7 @@ async def test_the_documented_files_open_the_volume(tmp_path: Path) -> None:
         PublishRequest("csi-1", target, asked, "payments-db"),
         pod,
         await cluster.interceptor("payments-db"),
-        await cluster.registration(pod.uid),
+        await cluster.registration(asked),
         "node-1",
         now=datetime.now(UTC),
     )

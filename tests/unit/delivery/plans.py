@@ -15,6 +15,7 @@ from agent.model import (
     FilePlan,
     From,
     Notify,
+    OnUnavailable,
     PodRef,
     Quota,
     SecretRef,
@@ -65,9 +66,19 @@ PLANS = st.builds(
     pod_quota=QUOTAS,
     first_pid=OPTIONAL,
     max_file_bytes=SMALL,
+    on_unavailable=st.sampled_from(OnUnavailable),
 )
 SETS = st.builds(SetState, REFS, NUMBERS, SMALL, st.dictionaries(NAMES, st.integers(0, 63), max_size=3))
 KERNELS = st.builds(
-    KernelState, NUMBERS, SMALL, NUMBERS, NUMBERS, SMALL, st.lists(NUMBERS, max_size=3), st.lists(SETS, max_size=2)
+    KernelState,
+    NUMBERS,
+    SMALL,
+    NUMBERS,
+    NUMBERS,
+    SMALL,
+    st.lists(NUMBERS, max_size=3),
+    st.lists(SETS, max_size=2),
+    NUMBERS,
+    st.lists(SETS, max_size=2),
 )
-STATES = st.builds(VolumeState, PLANS, st.sampled_from(EngineName), st.sampled_from(Phase), st.none() | KERNELS)
+STATES = st.builds(VolumeState, PLANS, st.sampled_from(EngineName), st.sampled_from(Phase), st.none() | KERNELS, NAMES)

@@ -85,7 +85,7 @@ def test_a_file_that_cannot_be_read_is_named_with_what_to_do(tmp_path: Path, con
 def test_a_state_names_secrets_and_holds_no_value_and_no_digest(tmp_path: Path) -> None:
     StateFiles(tmp_path).save(STATE)
     kept = json.loads((tmp_path / f"{STATE.name}.json").read_text())
-    assert set(kept) == {"plan", "engine", "phase", "kernel", "format"}
+    assert set(kept) == {"plan", "engine", "phase", "kernel", "ended", "format"}
     assert {"values", "digest", "tokens"}.isdisjoint(words_of(kept))
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from agent.delivery.engine import Versions
-from agent.delivery.state import Phase, StateFiles, VolumeState
+from agent.delivery.state import Phase, StateFiles, StateUnwritable, VolumeState
 from agent.delivery.volumes import Volumes
-from agent.model import EngineName, PodRef, SecretRef, SecretVersion, VolumePlan
+from agent.model import EngineName, OnUnavailable, PodRef, SecretRef, SecretVersion, VolumePlan
 from kernelsecret.errors import Code, Refused
 from tests.unit.delivery.plans import plan
 
@@ -22,12 +22,15 @@ class MemoryEngine:
     """An engine that serves from a dictionary, and looks at the state files while it works."""
 
     enforces_access = True
+    needs_values = True
 
     def __init__(self, name: EngineName, states: StateFiles) -> None:
         self.name = name
         self.served: dict[str, VolumeState] = {}
         self.rotated: list[list[str]] = []
         self.phases: list[list[Phase]] = []
+        self.closed: set[str] = set()
+        self.applied: list[list[str]] = []
         self.failure: Exception | None = None
         self._states = states
 
@@ -52,6 +55,26 @@ class MemoryEngine:
     def rotate(self, version: SecretVersion, volumes: Iterable[VolumeState]) -> set[str]:
         self.rotated.append([state.plan.volume_id for state in volumes])
         return set(version.values)
+
+    def close(self, state: VolumeState) -> None:
+        self.closed.add(state.plan.volume_id)
+
+    def reopen(self, state: VolumeState, versions: Versions) -> None:
+        self.closed.discard(state.plan.volume_id)
+
+    def is_closed(self, state: VolumeState) -> bool:
+        return state.plan.volume_id in self.closed
+
+    def keep(self, state: VolumeState) -> VolumeState:
+        self._note()
+        return state
+
+    def follow(self, state: VolumeState, versions: Versions) -> VolumeState:
+        self._note()
+        return state
+
+    def apply(self, state: VolumeState) -> None:
+        self.applied.append([state.ended for state in self._states.load()])
 
     def sizes(self, state: VolumeState) -> list[int]:
         return [7]
@@ -169,3 +192,68 @@ async def test_the_end_removes_an_empty_target(desk: Desk, tmp_path: Path) -> No
     await desk.volumes.publish(plan(target_path=target), {})
     await desk.volumes.unpublish("csi-1")
     assert not target.exists()
+
+
+REFUSE: dict[str, Any] = {"on_unavailable": OnUnavailable.REFUSE}
+
+
+async def test_a_volume_whose_right_ends_is_closed_and_written_down_and_opened_again(desk: Desk) -> None:
+    await desk.volumes.publish(plan(**REFUSE), {})
+    desk.volumes.end_right("csi-1", "the label is off")
+    state = desk.volumes.get("csi-1")
+    assert state is not None
+    assert (desk.iter.closed, desk.states.load(), state.ended) == ({"csi-1"}, [state], "the label is off")
+    assert desk.volumes.is_withheld(state)
+    assert not desk.volumes.is_served(state)
+    desk.volumes.return_right("csi-1", {})
+    state = desk.volumes.get("csi-1")
+    assert state is not None
+    assert (desk.iter.closed, desk.states.load(), state.ended) == (set(), [state], "")
+    assert desk.volumes.is_served(state)
+
+
+async def test_what_is_kept_is_written_down_before_readers_meet_it(desk: Desk) -> None:
+    await desk.volumes.publish(plan(), {})
+    desk.volumes.end_right("csi-1", "why")
+    desk.volumes.return_right("csi-1", {})
+    assert desk.iter.applied == [["why"], [""]]
+
+
+async def test_a_volume_is_closed_also_where_that_cannot_be_written_down(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await desk.volumes.publish(plan(**REFUSE), {})
+    await desk.volumes.publish(plan("csi-2"), {})
+
+    def full(state: VolumeState) -> None:
+        raise StateUnwritable(Code.RESOURCE_EXHAUSTED, "KERNELSECRET_STATE_DIR", "cannot be written")
+
+    monkeypatch.setattr(desk.states, "save", full)
+    for volume_id in ("csi-1", "csi-2"):
+        with pytest.raises(StateUnwritable):
+            desk.volumes.end_right(volume_id, "why")
+    closed, kept = (desk.volumes.get(volume_id) for volume_id in ("csi-1", "csi-2"))
+    assert closed is not None
+    assert kept is not None
+    assert desk.volumes.is_withheld(closed)
+    assert not desk.volumes.is_withheld(kept), "it goes on rotating, and is tried again"
+
+
+async def test_a_rotation_passes_those_by_whose_right_has_ended(desk: Desk) -> None:
+    for volume_id in ("csi-1", "csi-2"):
+        await desk.volumes.publish(plan(volume_id), {})
+    desk.volumes.end_right("csi-1", "why")
+    desk.volumes.rotate(SecretVersion(DB, {"key": b"new"}))
+    desk.volumes.end_right("csi-2", "why")
+    desk.volumes.rotate(SecretVersion(DB, {"key": b"newer"}))
+    assert desk.iter.rotated == [["csi-2"], []]
+    assert (desk.volumes.following(DB), len(desk.volumes.showing(DB))) == ([], 2)
+
+
+async def test_the_policy_of_a_published_volume_can_change(desk: Desk) -> None:
+    await desk.volumes.publish(plan(), {})
+    desk.volumes.set_policy("csi-1", OnUnavailable.REFUSE)
+    desk.volumes.end_right("csi-1", "why")
+    assert desk.iter.closed == {"csi-1"}
+    (saved,) = desk.states.load()
+    assert saved.plan.on_unavailable is OnUnavailable.REFUSE

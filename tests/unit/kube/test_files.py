@@ -11,6 +11,7 @@ import pytest
 from agent.kube.cluster import Cluster, CsiVolume
 from agent.kube.files import FileCluster
 from agent.kube.objects import parse
+from agent.model import PodRef
 from kernelsecret.errors import Code, Refused
 
 EXAMPLES = Path(__file__).parents[3] / "docs" / "examples" / "cluster"
@@ -60,7 +61,7 @@ async def test_a_pod_is_read_in_its_own_shape(cluster: Cluster) -> None:
 
 async def test_interceptor_and_registration_are_read(cluster: Cluster) -> None:
     assert (await cluster.interceptor("payments-db")).metadata.name == "payments-db"
-    assert (await cluster.registration(UID)).node == "node-1"
+    assert (await cluster.registration(PodRef("payments", "api-0", UID, "api"))).node == "node-1"
 
 
 @pytest.mark.parametrize("field", ["subPath: db", "subPathExpr: $(NAME)"])

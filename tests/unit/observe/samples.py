@@ -14,6 +14,8 @@ from agent.observe.records import (
     PublishRefused,
     ReadRecord,
     Record,
+    RightEnded,
+    RightReturned,
     Rotated,
     Rule,
     Unpublished,
@@ -66,6 +68,16 @@ ALL: tuple[Record, ...] = (
     Unpublished(time_ns=WHEN, volume_id="csi-0a", reason="requested", **_POD),
     Rotated(time_ns=WHEN, source="file", secret="payments/db", keys=2, volumes=9, duration_us=1800),
     Adopted(time_ns=WHEN, volume_id="csi-0a", engine="iter", files=4, **_POD),
+    RightEnded(
+        time_ns=WHEN,
+        volume_id="csi-0a",
+        interceptor="shop",
+        policy="refuse",
+        field="interceptor shop",
+        why="was deleted",
+        **_POD,
+    ),
+    RightReturned(time_ns=WHEN, volume_id="csi-0a", interceptor="shop", **_POD),
     KernelLimit(time_ns=WHEN, call="bpf_map_update", errno="ENOMEM", volume_id="csi-0a", namespace="shop"),
 )
 

@@ -1,0 +1,220 @@
+"""Looks after the rights of published volumes: closes or keeps those whose right has ended, and gives it back.
+
+Judged anew at every change of the cluster's view, when a volume is published or asked for again, and at the start.
+Where the cluster cannot be asked everything stays as it is: not known is not ended, and a volume that was closed is
+opened by nobody but an agent that knows better.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
+
+from agent.delivery.mounts import MountError
+from agent.delivery.state import StateUnwritable, VolumeState
+from agent.delivery.volumes import Volumes
+from agent.kernel.calls import KernelError
+from agent.kube.cluster import Cluster
+from agent.model import OnUnavailable, SecretRef, SecretVersion, VolumePlan
+from agent.observe.conditions import Conditions, Reason
+from agent.observe.recorder import Recorder
+from agent.observe.records import RightEnded, RightReturned
+from agent.right import ended
+from kernelsecret.errors import Code, Refused
+from kernelsecret.interceptor import SecretInterceptor
+from telemetry.logkeys import Event
+from telemetry.logs import get_logger, problem
+
+AGAIN_S = 5.0
+"""When to try again what could not be judged or done."""
+
+log = get_logger("rights")
+
+Fetch = Callable[[VolumePlan], Awaitable[Mapping[SecretRef, SecretVersion]]]
+"""The current versions of all that a plan shows, complete and within its bounds. Raises Refused."""
+
+
+class _Unknown(Exception):
+    """The cluster does not have the pod: kubelet ends its volumes, nobody else."""
+
+
+class Rights:
+    """The rights of all volumes. Use it on one event loop."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        volumes: Volumes,
+        fetch: Fetch,
+        sources: Collection[str],
+        conditions: Conditions,
+        recorder: Recorder,
+        *,
+        on_returned: Callable[[VolumeState], None] = lambda state: None,
+    ) -> None:
+        self._cluster, self._volumes, self._fetch, self._sources = cluster, volumes, fetch, tuple(sources)
+        self._conditions, self._recorder, self._on_returned = conditions, recorder, on_returned
+        self._wake = asyncio.Event()
+        self._asked: set[str] = set()
+        self._all = True
+
+    def look(self, volume_id: str = "") -> None:
+        """Something may have changed, for this volume or for any: judge soon."""
+        if volume_id:
+            self._asked.add(volume_id)
+        else:
+            self._all = True
+        self._wake.set()
+
+    def recall(self) -> None:
+        """Say again of each volume what an earlier agent said."""
+        for state in self._volumes.all():
+            if state.ended:
+                self._conditions.hold(Reason.RIGHT_ENDED, state.plan.volume_id, state.ended)
+
+    async def run(self) -> None:
+        """Judge at every change, until cancelled."""
+        while True:
+            self._wake.clear()
+            is_done = await self.judge()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), None if is_done else AGAIN_S)
+
+    async def judge(self) -> bool:
+        """Judge whatever has to be; whether nothing is left to be tried again."""
+        names = {state.plan.volume_id for state in self._volumes.all()} if self._all else set(self._asked)
+        self._all = False
+        self._asked.clear()
+        left = set(names)
+        for volume_id in sorted(names):
+            try:
+                if await self._judge(volume_id):
+                    left.discard(volume_id)
+            except _Unknown:
+                left.discard(volume_id)
+            except Refused as refusal:
+                if refusal.code is Code.UNAVAILABLE:
+                    break  # nor would the others be known
+            await asyncio.sleep(0)
+        self._asked |= left
+        return not left
+
+    async def _judge(self, volume_id: str) -> bool:
+        """Whether it is as it should be now. Raises Refused or _Unknown where that is not known."""
+        state = self._volumes.get(volume_id)
+        if state is None:
+            return True
+        why = await self._why(state.plan, fresh=False)
+        if why is not None and not self._volumes.is_withheld(state):
+            try:  # what is held may be older than what let it be published
+                why = await self._why(state.plan, fresh=True)
+            except Refused as refusal:
+                if refusal.code is not Code.UNAVAILABLE:
+                    raise
+        state = self._volumes.get(volume_id)
+        if state is None:
+            return True
+        if why is not None:
+            return self._volumes.is_withheld(state) or self._end(state, why)
+        if not self._volumes.is_served(state):
+            return await self._return(state)
+        return await self._follow_policy(state)
+
+    async def _why(self, plan: VolumePlan, *, fresh: bool) -> Refused | None:
+        try:
+            pod = await self._cluster.pod(plan.pod.namespace, plan.pod.name, plan.pod.uid, fresh=fresh)
+        except Refused as refusal:
+            if refusal.code is Code.NOT_FOUND:
+                raise _Unknown from None
+            raise
+        if pod.uid != plan.pod.uid:
+            raise _Unknown
+        return ended(plan, pod, await self._interceptor(plan.interceptor, fresh), self._sources)
+
+    async def _interceptor(self, name: str, fresh: bool) -> SecretInterceptor | None:
+        try:
+            return await self._cluster.interceptor(name, fresh=fresh)
+        except Refused as refusal:
+            if refusal.code is Code.NOT_FOUND:
+                return None
+            raise
+
+    def _end(self, state: VolumeState, why: Refused) -> bool:
+        plan = state.plan
+        is_done = self._tried(plan, lambda: self._volumes.end_right(plan.volume_id, str(why)))
+        if not self._volumes.is_withheld(self._volumes.get(plan.volume_id) or state):
+            return False
+        self._conditions.hold(Reason.RIGHT_ENDED, plan.volume_id, str(why))
+        log.warning(
+            Event.RIGHT_ENDED,
+            volume_id=plan.volume_id,
+            namespace=plan.pod.namespace,
+            pod=plan.pod.name,
+            interceptor=plan.interceptor,
+            action=plan.on_unavailable.value,
+            **problem(why),
+        )
+        self._recorder.record(
+            RightEnded(
+                time_ns=time.time_ns(),
+                volume_id=plan.volume_id,
+                namespace=plan.pod.namespace,
+                pod=plan.pod.name,
+                pod_uid=plan.pod.uid,
+                interceptor=plan.interceptor,
+                policy=plan.on_unavailable.value,
+                field=why.field,
+                why=why.why,
+            )
+        )
+        return is_done
+
+    async def _return(self, state: VolumeState) -> bool:
+        plan = state.plan
+        versions = await self._fetch(plan) if self._volumes.needs_values(state) else {}
+        if self._volumes.get(plan.volume_id) is None:
+            return True
+        is_done = self._tried(plan, lambda: self._volumes.return_right(plan.volume_id, versions))
+        returned = self._volumes.get(plan.volume_id)
+        if returned is None or not self._volumes.is_served(returned):
+            return False
+        self._conditions.clear(Reason.RIGHT_ENDED, plan.volume_id)
+        log.info(
+            Event.RIGHT_RETURNED,
+            volume_id=plan.volume_id,
+            namespace=plan.pod.namespace,
+            pod=plan.pod.name,
+            interceptor=plan.interceptor,
+        )
+        self._recorder.record(
+            RightReturned(
+                time_ns=time.time_ns(),
+                volume_id=plan.volume_id,
+                namespace=plan.pod.namespace,
+                pod=plan.pod.name,
+                pod_uid=plan.pod.uid,
+                interceptor=plan.interceptor,
+            )
+        )
+        self._on_returned(returned)
+        return is_done
+
+    async def _follow_policy(self, state: VolumeState) -> bool:
+        """While the right holds, the interceptor says what is to happen at its end."""
+        interceptor = await self._cluster.interceptor(state.plan.interceptor)
+        policy = OnUnavailable(interceptor.spec.delivery.on_unavailable)
+        if policy is state.plan.on_unavailable or self._volumes.get(state.plan.volume_id) is not state:
+            return True
+        return self._tried(state.plan, lambda: self._volumes.set_policy(state.plan.volume_id, policy))
+
+    def _tried(self, plan: VolumePlan, act: Callable[[], None]) -> bool:
+        try:
+            act()
+        except (Refused, KernelError, MountError, OSError) as error:
+            log.error(Event.RIGHT_FAILED, volume_id=plan.volume_id, pod=plan.pod.name, **problem(error))
+            if isinstance(error, StateUnwritable):
+                self._conditions.hold(Reason.STATE_UNWRITABLE, why=str(error))
+            return False
+        return True
