@@ -51,7 +51,7 @@ def join(path: str, name: str) -> str:
 def shown(text: str, longest: int = 80) -> str:
     """Text that somebody wrote, fit for one line of a message: printable ASCII and short."""
     plain = text if len(text) <= longest else text[: longest - 3] + "..."
-    return ascii(plain)[1:-1]
+    return ascii(str(plain))[1:-1]  # an enum that is text too shows its value
 
 
 def quoted(text: str) -> str:

@@ -167,7 +167,7 @@ class _Response(msgspec.Struct, rename="camel", frozen=True, gc=False, omit_defa
     status: _Status | None = None
     patch: bytes | None = None
     patch_type: str | None = None
-    warnings: Sequence[str] = ()
+    warnings: tuple[str, ...] = ()
     audit_annotations: Mapping[str, str] = {}
 
 
@@ -187,7 +187,7 @@ def allowed(
 ) -> bytes:
     """Yes, with JSON Patch operations as JSON where something is to be changed."""
     kind = None if patch is None else "JSONPatch"
-    return _ENCODE(_Answered(_Response(uid, True, None, patch, kind, warnings, audit)))
+    return _ENCODE(_Answered(_Response(uid, True, None, patch, kind, tuple(warnings), audit)))
 
 
 def denied(
@@ -195,4 +195,4 @@ def denied(
 ) -> bytes:
     """No. `code` is the status that the API server gives to whoever asked; `message` is what they read."""
     status = _Status(message, _REASONS.get(code, "Forbidden"), code)
-    return _ENCODE(_Answered(_Response(uid, False, status, None, None, warnings, audit)))
+    return _ENCODE(_Answered(_Response(uid, False, status, None, None, tuple(warnings), audit)))

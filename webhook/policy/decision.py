@@ -101,7 +101,9 @@ def _injection(pod: Pod, namespace: str, view: View, steps: list[Step], warnings
     steps.append(Step(Rule.VOLUME, Verdict.YES, text))
 
     all_places = tuple(places(pod.spec))
-    holders = _holders(all_places, frozenset(volume.name or "" for _, volume in ours), steps, warnings) if ours else _NO
+    # A mount of our volume's name counts also while the volume is missing: it is the one that is added.
+    names = frozenset(volume.name or "" for _, volume in ours) if ours else frozenset((volume_name,))
+    holders = _holders(all_places, names, steps, warnings)
     chosen, why = chosen_containers(pod, interceptor, all_places, holders)
     path = mount_path(name)
     to_mount = tuple(place for place in all_places if place.name in chosen and place.name not in holders)
@@ -110,9 +112,6 @@ def _injection(pod: Pod, namespace: str, view: View, steps: list[Step], warnings
     containers = tuple(sorted(chosen))
     steps.append(Step(Rule.CONTAINERS, Verdict.YES, f"{', '.join(map(quoted, containers))} at {path}: {why}"))
     return Injection(interceptor, choice, volume_name, bool(ours), containers, to_mount, path)
-
-
-_NO: frozenset[str] = frozenset()
 
 
 def _holders(

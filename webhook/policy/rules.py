@@ -33,8 +33,6 @@ from webhook.policy.volumes import our_volumes
 
 STATUS_ANNOTATIONS: Final = (ANNOTATION_INTERCEPTOR, ANNOTATION_CHOSEN_MODE, ANNOTATION_INJECTED_CONTAINERS)
 WISHES: Final = (ANNOTATION_INJECT, ANNOTATION_MODE, ANNOTATION_CONTAINERS)
-HIDES_TOKENS: Final = "kubernetes.io"
-"""The folder of /var/run/secrets in which every pod has its service-account token."""
 
 
 def pod_create_problems(pod: Pod, namespace: str, view: View) -> tuple[list[Refusal], Decision]:
@@ -144,10 +142,7 @@ def ephemeral_problems(old: Pod, new: Pod, namespace: str, view: View) -> list[R
 
 def interceptor_problems(interceptor: SecretInterceptor) -> Iterator[Problem]:
     """Why a well-formed interceptor cannot work with this version, or on any pod."""
-    name, spec = interceptor.metadata.name, interceptor.spec
-    if name == HIDES_TOKENS:
-        why = f"its files would hide the service-account token of every pod, which is in {quoted(name)} too"
-        yield Problem("metadata.name", why, "use another name")
+    spec = interceptor.spec
     for index, secret in enumerate(spec.secrets):
         for kind in secret.source.kinds:
             if kind not in SERVED_SOURCES:

@@ -22,7 +22,7 @@ our_volumes = st.fixed_dictionaries(
         "volumeAttributes": st.just({ATTRIBUTE_INTERCEPTOR: NAME}),
     }
 )
-other_volumes = st.one_of(
+other_volumes: st.SearchStrategy[dict[str, Any]] = st.one_of(
     st.just({"emptyDir": {}}),
     st.just({"secret": {"secretName": "x"}}),
     st.just({"csi": {"driver": "other.example.com"}}),
@@ -36,7 +36,7 @@ volumes = st.lists(
     max_size=3,
     unique_by=lambda pair: pair[0],
 ).map(lambda pairs: [{"name": name, **kind} for name, kind in pairs])
-paths = st.sampled_from([MOUNT_PATH, "/data", "/var/run/secrets/other", "/srv/payments-db", "/var/run/secrets"])
+paths = st.sampled_from([MOUNT_PATH, "/data", "/srv", "/var/run/secrets/other", "/srv/payments-db", "/var/run/secrets"])
 
 
 def _mounts(names: list[str]) -> st.SearchStrategy[list[dict[str, Any]]]:
@@ -58,9 +58,8 @@ def _containers(draw: st.DrawFn, volume_names: list[str]) -> tuple[list[Any], li
     made = []
     for name in names:
         container: dict[str, Any] = {"name": name, "image": "x:1", "env": [{"name": "A", "value": "b"}]}
-        mounts = draw(st.none() | _mounts(volume_names))
-        if mounts is not None:
-            container["volumeMounts"] = mounts
+        if draw(st.booleans()):
+            container["volumeMounts"] = draw(_mounts(volume_names))
         made.append(container)
     split = draw(st.integers(0, len(made) - 1))
     for container in made[:split]:
@@ -117,7 +116,7 @@ _fields = st.builds(
 terms = st.fixed_dictionaries(
     {}, optional={"matchExpressions": st.lists(expressions, max_size=2), "matchFields": _fields}
 )
-affinities = st.one_of(
+affinities: st.SearchStrategy[dict[str, Any]] = st.one_of(
     st.just({}),
     st.just({"nodeAffinity": {}}),
     st.just({"podAntiAffinity": {}}),
@@ -133,57 +132,62 @@ scheduling = st.fixed_dictionaries(
         "affinity": affinities,
     },
 )
-annotations = st.fixed_dictionaries(
+wishes = st.fixed_dictionaries(
     {},
     optional={
-        INJECT: st.sampled_from(["true", "true", NAME, "false", "nothing"]),
-        "kernelsecret.io/mode": st.sampled_from(["auto", "ebpf", "preload"]),
+        "kernelsecret.io/mode": st.sampled_from(["auto", "ebpf", "ebpf", "preload"]),
         "kernelsecret.io/containers": st.lists(st.sampled_from(NAMES), min_size=1, max_size=2).map(", ".join),
         "kernelsecret.io/injected-containers": st.lists(st.sampled_from(NAMES), max_size=2).map(",".join),
         "kernelsecret.io/interceptor": st.sampled_from([NAME, "other"]),
         "other/annotation": st.text(max_size=5),
     },
 )
+hindrances: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
+    [{"hostUsers": False}, {"os": {"name": "windows"}}, {"nodeName": "node-9"}, {"nodeName": "node-0"}]
+)
+
+
+@st.composite
+def _metadata(draw: st.DrawFn) -> dict[str, Any]:
+    made: dict[str, Any] = {"namespace": NAMESPACE}
+    made |= draw(st.sampled_from([{"name": "api-0"}, {"generateName": "api-"}]))
+    # The interceptor of these tests selects app=api.
+    labels = draw(st.sampled_from([{"app": "api"}, {"app": "api", "a/b": "c"}, {"app": "api", "x": ""}, {}, None]))
+    if labels is not None:
+        made["labels"] = dict(labels)
+    wanted = draw(st.sampled_from(["true", "true", NAME, NAME, "nothing", "false", None]))
+    has_others: bool = draw(st.booleans())
+    if wanted is not None or has_others:
+        made["annotations"] = draw(wishes) if has_others else {}
+        made["annotations"] |= {} if wanted is None else {INJECT: wanted}
+    return made
 
 
 @st.composite
 def pods(draw: st.DrawFn) -> Any:
-    """A pod that may ask for secrets, and may be one that cannot have them."""
-    there = draw(st.none() | volumes)
+    """A pod that most likely asks for secrets, and may be one that cannot have them."""
+    there: list[Any] | None = draw(st.one_of(st.none(), st.just([]), volumes))
     init, containers = draw(_containers([volume["name"] for volume in there or []]))
-    metadata: dict[str, Any] = {"namespace": NAMESPACE}
-    metadata |= draw(st.sampled_from([{"name": "api-0"}, {"generateName": "api-"}]))
-    if (labels := draw(st.none() | st.just({"app": "api"}) | st.just({"app": "api", "a/b": "c"}))) is not None:
-        metadata["labels"] = labels
-    if (wanted := draw(st.none() | annotations)) is not None:
-        metadata["annotations"] = wanted
     spec: dict[str, Any] = {"containers": containers, **draw(scheduling)}
-    if init or draw(st.booleans()):
+    has_init: bool = draw(st.booleans())
+    if init or has_init:
         spec["initContainers"] = init
     if there is not None:
         spec["volumes"] = there
-    spec |= draw(
-        st.fixed_dictionaries(
-            {},
-            optional={
-                "hostUsers": st.sampled_from([True, True, False]),
-                "hostNetwork": st.booleans(),
-                "os": st.sampled_from([{"name": "linux"}, {"name": "linux"}, {"name": "windows"}]),
-                "nodeName": st.sampled_from(["node-0", "node-9"]),
-            },
-        )
-    )
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    if draw(st.integers(0, 5)) == 5:
+        spec |= draw(hindrances)
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": draw(_metadata()), "spec": spec}
 
 
 @st.composite
 def nodes(draw: st.DrawFn) -> list[dict[str, Any]]:
     """Nodes as plain data, to be read by what is tested and by what it is compared with."""
     count = draw(st.integers(0, 4))
+    engines = draw(st.sampled_from([ENGINES, ENGINES[:2], ENGINES[:1]]))
     return [
         {
             "name": f"node-{number}",
-            "engine": draw(st.sampled_from(ENGINES)),
+            "engine": draw(st.sampled_from(engines)),
             "labels": draw(
                 st.fixed_dictionaries(
                     {}, optional={"zone": st.sampled_from(ZONES), "cpus": st.sampled_from(["4", "8", "many"])}
