@@ -66,9 +66,9 @@ OPTIONS = (
     _option("agent_port", number(1, 65535), str(PORT_AGENT), "Where the agent of each node takes registrations in."),
     _option(
         "handover_s",
-        number(1, 300),
-        "30",
-        "How long a bound pod's registration is tried to be handed over before the agent is left to ask for it.",
+        number(1, 60),
+        "6",
+        "How long a hand-over of a bound pod's registration may take; the agent asks for what it did not get.",
     ),
     _option(
         "drain_s",

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from kernelsecret.cli import agent_command
+from kernelsecret.cli import agent_command, webhook_command
 from kernelsecret.cli.failures import CommandError, Exit, from_os, leave, need_root, say
 from kernelsecret.errors import KernelSecretError
 
@@ -49,6 +49,12 @@ SocketOption = Annotated[
 app.command(name="agent", short_help="Run the node agent.", help=agent_command.HELP, epilog=agent_command.EPILOG)(
     agent_command.command()
 )
+app.command(
+    name="webhook",
+    short_help="Run the admission webhook.",
+    help=webhook_command.HELP,
+    epilog=webhook_command.EPILOG,
+)(webhook_command.command())
 
 
 @app.command(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from kernelsecret.interceptor import ObjectMeta, SecretInterceptor
+from kernelsecret.interceptor import InterceptorStatus, ObjectMeta, SecretInterceptor
 from kernelsecret.problems import Invalid
 from kernelsecret.validation import read_interceptor
 from webhook.policy.nodes import Node
@@ -21,11 +21,12 @@ class Namespace(NamedTuple):
     labels: Mapping[str, str]
 
 
-class InvalidInterceptor(NamedTuple):
-    """An interceptor that is in the cluster and cannot work, with the reasons as one text."""
+class InvalidInterceptor(msgspec.Struct, frozen=True):
+    """An interceptor that is in the cluster and cannot work, and why."""
 
-    name: str
-    why: str
+    metadata: ObjectMeta
+    status: InterceptorStatus | None = None
+    why: str = ""
 
 
 Interceptor = SecretInterceptor | InvalidInterceptor
@@ -62,6 +63,7 @@ class _Namespace(msgspec.Struct, frozen=True, gc=False):
 
 _nodes = msgspec.json.Decoder(_Node)
 _namespaces = msgspec.json.Decoder(_Namespace)
+_invalid = msgspec.json.Decoder(InvalidInterceptor)
 
 
 def read_node(raw: bytes) -> Node:
@@ -89,12 +91,12 @@ def read_known_interceptor(raw: bytes) -> Interceptor:
     try:
         return read_interceptor(thing)
     except Invalid as invalid:
-        return InvalidInterceptor(_namespaces.decode(raw).metadata.name, str(invalid))
+        return msgspec.structs.replace(_invalid.decode(raw), why=str(invalid))
 
 
 def name_of(interceptor: Interceptor) -> str:
     """The object's name."""
-    return interceptor.name if isinstance(interceptor, InvalidInterceptor) else interceptor.metadata.name
+    return interceptor.metadata.name
 
 
 def deciding(interceptor: SecretInterceptor) -> SecretInterceptor:

@@ -33,8 +33,8 @@ class ClusterView:
         self.interceptors = Interceptors()
         self.invalid: dict[str, InvalidInterceptor] = {}
         """Interceptors that are in the cluster and cannot work, by name."""
-        self.on_interceptor: Callable[[], None] = lambda: None
-        """Called when an interceptor, or what stands in its status, has changed."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when anything has changed."""
         self._namespaces: dict[str, Mapping[str, str]] = {}
         self.node_reflector = LiveReflector(
             client, paths.nodes(), read_node, key=lambda node: node.name, on_change=self._node
@@ -86,13 +86,14 @@ class ClusterView:
             self.nodes.remove(name)
         else:
             self.nodes.put(new)
+        self.on_change()
 
     def _namespace(self, name: str, _old: Namespace | None, new: Namespace | None) -> None:
         if new is None:
             self._namespaces.pop(name, None)
         else:
             self._namespaces[name] = new.labels
-        self.on_interceptor()
+        self.on_change()
 
     def _interceptor(self, name: str, old: Interceptor | None, new: Interceptor | None) -> None:
         if isinstance(new, InvalidInterceptor):
@@ -105,4 +106,4 @@ class ClusterView:
             self.interceptors.remove(name)
         elif after != before:
             self.interceptors.put(after)
-        self.on_interceptor()
+        self.on_change()

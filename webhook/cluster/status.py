@@ -1,0 +1,192 @@
+"""Writes the status of interceptors, and holds those in use back from going: one replica does, the leader.
+
+What changed is looked at after a short while, so that many changes cost one write; what could not be written is looked
+at again. Counting is done in small parts, because the same event loop answers reviews.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from apiclient import paths
+from apiclient.client import ApiClient
+from apiclient.reflector import Reflector
+from kernelsecret.errors import Refused
+from kernelsecret.interceptor import InterceptorStatus
+from kernelsecret.names import FINALIZER_IN_USE, LABEL_INJECTED, LABEL_INJECTED_YES
+from telemetry.logkeys import Event
+from telemetry.logs import get_logger, problem
+from telemetry.text import rfc3339
+from webhook.cluster.objects import Interceptor
+from webhook.cluster.usage import Usage, UsingPod, add, desired_status, is_given, read_using_pod
+from webhook.cluster.view import ClusterView
+
+QUIET_S: Final = 1.0
+"""Between two looks."""
+AT_ONCE: Final = 4
+"""Writes under way."""
+LINGER_S: Final = 30.0
+"""How long an interceptor keeps its finalizer after its last pod, so that short-lived pods do not make it flap."""
+_PART: Final = 256
+"""Pods that are counted before others have their turn."""
+
+log = get_logger("status")
+
+
+class StatusController:
+    """`lead` while this replica leads. It reads what the view has, and watches the pods that were injected."""
+
+    def __init__(
+        self,
+        client: ApiClient,
+        view: ClusterView,
+        *,
+        on_write: Callable[[str], None] = lambda result: None,
+        quiet_s: float = QUIET_S,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._client, self._view, self._on_write = client, view, on_write
+        self._quiet_s = quiet_s
+        self._clock, self._wall_clock_ns = clock, wall_clock_ns
+        self._changed = asyncio.Event()
+        self._pods: dict[str, dict[str, UsingPod]] = {}
+        self._labels: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = {}
+        self._unused_since: dict[str, float] = {}
+        view.on_change = self._changed.set
+
+    async def lead(self) -> None:
+        """Watch, count and write until cancelled."""
+        self._pods.clear()
+        self._unused_since.clear()
+        reflector = Reflector(
+            self._client,
+            paths.pods(),
+            self._read,
+            key=lambda pod: f"{pod.namespace}/{pod.name}",
+            selectors={"labelSelector": f"{LABEL_INJECTED}={LABEL_INJECTED_YES}"},
+            on_change=self._pod,
+        )
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(reflector.run())
+                await self._rounds(reflector)
+        finally:
+            self._pods.clear()
+            self._labels.clear()
+
+    async def _rounds(self, pods: Reflector[UsingPod]) -> None:
+        self._changed.set()
+        while True:
+            await self._changed.wait()
+            await asyncio.sleep(self._quiet_s)
+            # Counts of a part of the pods would take finalizers away from interceptors in use.
+            if not pods.synced or self._view.unsynced:
+                continue
+            self._changed.clear()
+            if not await self.round(can_release=pods.is_current):
+                self._changed.set()
+
+    async def round(self, *, can_release: bool) -> bool:
+        """Look at every interceptor and write what differs; whether nothing is left to do soon.
+
+        `can_release`: pods are known as they are now, so that one without any may go.
+        """
+        engines = Counter(node.engine for node in self._view.nodes)
+        slots = asyncio.Semaphore(AT_ONCE)
+        writes = []
+        for interceptor in list(self._view.interceptor_reflector.items.values()):
+            usage = await self._usage(interceptor)
+            made = self._writes(interceptor, usage, engines, can_release)
+            writes += [self._write(slots, path, body) for path, body in made]
+        done = await asyncio.gather(*writes)
+        return all(done) and not self._unused_since
+
+    async def _usage(self, interceptor: Interceptor) -> Usage:
+        usage = Usage()
+        namespaces: set[str] = set()
+        holding = list(self._pods.get(interceptor.metadata.name, {}).values())
+        for start in range(0, len(holding), _PART):
+            usage = add(usage, holding[start : start + _PART], namespaces, lambda pod: self._given(pod, interceptor))
+            await asyncio.sleep(0)
+        return usage
+
+    def _given(self, pod: UsingPod, interceptor: Interceptor) -> bool:
+        return is_given(pod, interceptor, self._view.namespace_labels(pod.namespace))
+
+    def _writes(
+        self, interceptor: Interceptor, usage: Usage, engines: Mapping[str, int], can_release: bool
+    ) -> Iterable[tuple[str, bytes]]:
+        """Path and body of each merge patch that is due."""
+        meta = interceptor.metadata
+        held = FINALIZER_IN_USE in meta.finalizers
+        hold = held if usage.pods or not held else not self._may_go(interceptor, can_release)
+        if usage.pods:
+            self._unused_since.pop(meta.name, None)
+            hold = held or not meta.deletion_timestamp  # none can be added to what is being deleted
+        if hold != held:
+            finalizers = [one for one in meta.finalizers if one != FINALIZER_IN_USE]
+            finalizers += [FINALIZER_IN_USE] if hold else []
+            # With the resource version: the list is shared, and a merge patch replaces all of it.
+            change = {"metadata": {"finalizers": finalizers, "resourceVersion": meta.resource_version}}
+            yield paths.interceptor(meta.name), msgspec.json.encode(change)
+            if not hold and meta.deletion_timestamp:
+                return  # it is gone with this
+        status = desired_status(interceptor, usage, engines, rfc3339_seconds(self._wall_clock_ns()))
+        if status != interceptor.status:
+            yield paths.interceptor_status(meta.name), msgspec.json.encode({"status": _wire(status)})
+
+    def _may_go(self, interceptor: Interceptor, can_release: bool) -> bool:
+        name = interceptor.metadata.name
+        since = self._unused_since.setdefault(name, self._clock())
+        is_due = bool(interceptor.metadata.deletion_timestamp) or self._clock() - since >= LINGER_S
+        if can_release and is_due:
+            del self._unused_since[name]
+            return True
+        return False
+
+    async def _write(self, slots: asyncio.Semaphore, path: str, body: bytes) -> bool:
+        async with slots:
+            try:
+                await self._client.patch(path, body)
+            except Refused as refused:
+                if getattr(refused, "status", 0) == 404:
+                    return True
+                self._on_write("failed")
+                # A conflict is nothing to tell of: what others wrote comes by the watch, and is looked at then.
+                if getattr(refused, "status", 0) != 409:
+                    log.warning(Event.STATUS_FAILED, object=path, **problem(refused))
+                return False
+        self._on_write("ok")
+        return True
+
+    def _read(self, raw: bytes) -> UsingPod | None:
+        pod = read_using_pod(raw)
+        if pod is None:
+            return None
+        # Pods of one template share their labels.
+        key = tuple(pod.labels.items())
+        return msgspec.structs.replace(pod, labels=self._labels.setdefault(key, pod.labels))
+
+    def _pod(self, key: str, old: UsingPod | None, new: UsingPod | None) -> None:
+        if old is not None:
+            self._pods.get(old.interceptor, {}).pop(key, None)
+        if new is not None:
+            self._pods.setdefault(new.interceptor, {})[key] = new
+        self._changed.set()
+
+
+def rfc3339_seconds(time_ns: int) -> str:
+    """A time as Kubernetes writes it, to the second."""
+    return rfc3339(time_ns).partition(".")[0] + "Z"
+
+
+def _wire(status: InterceptorStatus) -> dict[str, Any]:
+    found: dict[str, Any] = msgspec.to_builtins(status)
+    return found

@@ -1,0 +1,200 @@
+"""Which pods show what an interceptor gave them, and what its status has to say about that. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, NamedTuple
+
+import msgspec
+
+from kernelsecret.interceptor import Condition, InterceptorStatus, Mode, OnUnavailable, SecretInterceptor
+from kernelsecret.names import (
+    ANNOTATION_INJECT,
+    ANNOTATION_INJECT_ANY,
+    ANNOTATION_INTERCEPTOR,
+    LABEL_ENGINE,
+    LABEL_INJECT,
+    LABEL_INJECT_ENABLED,
+)
+from webhook.cluster.objects import Interceptor, InvalidInterceptor
+from webhook.policy.pods import Volume
+from webhook.policy.rules import interceptor_problems
+from webhook.policy.served import engines_for
+from webhook.policy.volumes import our_volumes
+
+ACCEPTED: Final = "Accepted"
+READY: Final = "Ready"
+IN_USE: Final = "InUse"
+UNSELECTED: Final = "PodsUnselected"
+_OVER: Final = ("Succeeded", "Failed")
+
+
+class UsingPod(msgspec.Struct, frozen=True, gc=False):
+    """A pod that was injected and has not ended. `inject` is its own annotation, as it is now."""
+
+    namespace: str
+    name: str
+    interceptor: str
+    inject: str
+    labels: Mapping[str, str]
+    volumes: int
+
+
+class _Meta(msgspec.Struct, frozen=True, gc=False):
+    name: str
+    namespace: str = ""
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+
+
+class _Spec(msgspec.Struct, frozen=True, gc=False):
+    volumes: tuple[Volume, ...] | None = None
+
+
+class _Status(msgspec.Struct, frozen=True, gc=False):
+    phase: str = ""
+
+
+class _Pod(msgspec.Struct, frozen=True, gc=False):
+    metadata: _Meta
+    spec: _Spec = _Spec()
+    status: _Status = _Status()
+
+
+_decoder: Final = msgspec.json.Decoder(_Pod)
+
+
+def read_using_pod(raw: bytes) -> UsingPod | None:
+    """A pod from its JSON, None where it holds nothing of ours (any more). Raises msgspec.DecodeError."""
+    pod = _decoder.decode(raw)
+    annotations = pod.metadata.annotations or {}
+    interceptor = annotations.get(ANNOTATION_INTERCEPTOR, "")
+    volumes = len(our_volumes(pod.spec.volumes or ()))
+    if not interceptor or not volumes or pod.status.phase in _OVER:
+        return None
+    return UsingPod(
+        pod.metadata.namespace,
+        pod.metadata.name,
+        interceptor,
+        annotations.get(ANNOTATION_INJECT, ""),
+        pod.metadata.labels or {},
+        volumes,
+    )
+
+
+class Usage(NamedTuple):
+    """Sums over the pods of one interceptor; `unselected` are those that it would not be given to now."""
+
+    pods: int = 0
+    volumes: int = 0
+    namespaces: int = 0
+    unselected: int = 0
+
+
+def is_given(pod: UsingPod, interceptor: Interceptor, namespace_labels: Mapping[str, str] | None) -> bool:
+    """Whether the pod would be given the interceptor now, by what can change while it runs."""
+    if not isinstance(interceptor, SecretInterceptor) or interceptor.metadata.deletion_timestamp:
+        return False
+    labels = namespace_labels or {}
+    return (
+        labels.get(LABEL_INJECT) == LABEL_INJECT_ENABLED
+        and pod.inject in (ANNOTATION_INJECT_ANY, pod.interceptor)
+        and interceptor.spec.namespace_selector.matches(labels)
+        and interceptor.spec.pod_selector.matches(pod.labels)
+    )
+
+
+def desired_status(
+    interceptor: Interceptor,
+    usage: Usage,
+    engines: Mapping[str, int],
+    now: str,
+) -> InterceptorStatus:
+    """What its status should be. `engines` counts the cluster's nodes by engine ("" for none); `now` is RFC 3339.
+
+    A condition keeps its time of transition for as long as it is as true as it was.
+    """
+    before = {one.type: one for one in interceptor.status.conditions} if interceptor.status else {}
+    accepted = _accepted(interceptor)
+    conditions = (
+        accepted,
+        _ready(interceptor, accepted.status == "True", engines),
+        _in_use(usage),
+        _unselected(interceptor, usage),
+    )
+    return InterceptorStatus(
+        conditions=tuple(_since(one, before.get(one.type), interceptor.metadata.generation, now) for one in conditions),
+        volumes=usage.volumes,
+        pods=usage.pods,
+    )
+
+
+def _accepted(interceptor: Interceptor) -> Condition:
+    if isinstance(interceptor, InvalidInterceptor):
+        return _condition(ACCEPTED, False, "Invalid", interceptor.why)
+    problems = [str(problem) for problem in interceptor_problems(interceptor)]
+    if problems:
+        return _condition(ACCEPTED, False, "CannotWork", " | ".join(problems))
+    return _condition(ACCEPTED, True, "Valid", "it can work")
+
+
+def _ready(interceptor: Interceptor, accepted: bool, engines: Mapping[str, int]) -> Condition:
+    if not accepted or isinstance(interceptor, InvalidInterceptor):
+        return _condition(READY, False, "NotAccepted", f"see {ACCEPTED}")
+    if interceptor.metadata.deletion_timestamp:
+        return _condition(READY, False, "BeingDeleted", "no new pod is given it")
+    wanted = sorted({engine for mode in Mode for engine in engines_for(mode, interceptor.spec)})
+    able, total = sum(engines.get(engine, 0) for engine in wanted), sum(engines.values())
+    if able:
+        return _condition(READY, True, "NodesCanServe", f"{able} of {total} nodes can serve it")
+    text = f"none of {total} nodes has the label {LABEL_ENGINE} with {' or '.join(wanted)}; look at the agents"
+    return _condition(READY, False, "NoNodeCanServe", text)
+
+
+def _in_use(usage: Usage) -> Condition:
+    if not usage.pods:
+        return _condition(IN_USE, False, "NoPods", "no pod holds it")
+    pods, namespaces = _many(usage.pods, "pod"), _many(usage.namespaces, "namespace")
+    return _condition(IN_USE, True, "PodsHoldIt", f"{pods} in {namespaces}, {_many(usage.volumes, 'volume')}")
+
+
+def _unselected(interceptor: Interceptor, usage: Usage) -> Condition:
+    if not usage.unselected:
+        return _condition(UNSELECTED, False, "AllGiven", "every pod that holds it is given it")
+    are = f"{_many(usage.unselected, 'running pod')} {'is' if usage.unselected == 1 else 'are'} no longer given it"
+    if isinstance(interceptor, SecretInterceptor) and (
+        interceptor.spec.delivery.on_unavailable is OnUnavailable.REFUSE
+    ):
+        return _condition(UNSELECTED, True, "RefusesReads", f"{are}: reads are refused (onUnavailable: refuse)")
+    return _condition(UNSELECTED, True, "KeepsLastValue", f"{are}: the last value is kept (onUnavailable: keep)")
+
+
+def _condition(kind: str, holds: bool, reason: str, message: str) -> Condition:
+    return Condition(type=kind, status=str(holds), reason=reason, message=message[:_MOST_MESSAGE])
+
+
+_MOST_MESSAGE: Final = 1024
+
+
+def _since(condition: Condition, before: Condition | None, generation: int, now: str) -> Condition:
+    same = before is not None and before.status == condition.status and before.last_transition_time
+    return msgspec.structs.replace(
+        condition,
+        last_transition_time=before.last_transition_time if before and same else now,
+        observed_generation=generation,
+    )
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def add(usage: Usage, pods: Iterable[UsingPod], namespaces: set[str], given: Callable[[UsingPod], bool]) -> Usage:
+    """The sums with more pods of the same interceptor; `namespaces` collects where they are."""
+    count, volumes, _, unselected = usage
+    for pod in pods:
+        count += 1
+        volumes += pod.volumes
+        unselected += not given(pod)
+        namespaces.add(pod.namespace)
+    return Usage(count, volumes, len(namespaces), unselected)
