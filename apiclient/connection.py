@@ -41,7 +41,9 @@ class Connection:
 
     def __post_init__(self) -> None:
         url = urlsplit(self.server)
-        if url.scheme not in ("https", "http") or not url.hostname or url.query or url.fragment or url.username:
+        if url.username is not None:  # and what comes with it is not shown
+            raise Refused(Code.FAILED_PRECONDITION, "server", "has a user in it", "give the credential as a token")
+        if url.scheme not in ("https", "http") or not url.hostname or url.query or url.fragment:
             raise Refused(Code.FAILED_PRECONDITION, "server", f"{quoted(self.server)} is not an https URL")
         if url.scheme == "http" and not _is_this_machine(url.hostname):
             raise Refused(

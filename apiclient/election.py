@@ -84,10 +84,9 @@ class LeaderElection:
         once `on_started` has ended.
         """
         while True:
-            while not await self._try():
-                await asyncio.sleep(self._pause_s())
-            log.info(Event.LEADING, lease=self._name, identity=self.identity)
-            await self._lead(on_started)
+            if await self._try():
+                log.info(Event.LEADING, lease=self._name, identity=self.identity)
+                await self._lead(on_started)
             await asyncio.sleep(self._pause_s())
 
     async def _lead(self, on_started: Callable[[], Awaitable[None]]) -> None:

@@ -157,7 +157,7 @@ troubles = st.one_of(
 moments = st.tuples(st.floats(0.1, 20), troubles)
 
 
-@settings(max_examples=80)
+@settings(max_examples=40)
 @given(
     st.lists(moments, max_size=12),
     st.lists(st.floats(0.86, 1.14), min_size=3, max_size=3),
