@@ -108,7 +108,7 @@ def read(body: bytes, decoder: msgspec.json.Decoder[Review[T]], *, limit: int = 
     try:
         review = decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise Unfit(_uid_of(body), 422, said_of(error, "review")) from None
+        raise Unfit(_uid_of(body), 422, str(from_decoder(str(error)))) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadReview(400, said_of(error, "the body")) from None
     _check(review.api_version, review.kind, review.request)
@@ -134,10 +134,10 @@ def said_of(error: Exception, what: str) -> str:
         return f"{what} is nested too deeply"
     if isinstance(error, UnicodeDecodeError):
         return f"{what} is not UTF-8"
-    problem = from_decoder(str(error))
     if isinstance(error, msgspec.ValidationError):
-        return f"{what}: {problem}"
-    return f"{what} is not JSON: {problem.why}"
+        return f"{what}: {from_decoder(str(error))}"
+    why = str(error).removeprefix("JSON is malformed: ")
+    return f"{what} is not JSON: {why[:1].lower()}{why[1:]}"
 
 
 def _check(api_version: str, kind: str, request: Request[Any] | _Asked | None) -> None:

@@ -280,7 +280,10 @@ def test_an_interceptor_that_works_is_allowed() -> None:
             spec_changed("delivery", {"modes": ["preload", "ebpf"], "placement": "require"}),
             "spec.delivery.modes: 'preload' is the one that spec.delivery.placement requires",
         ),
-        (changed(example(), "metadata name", "kubernetes.io"), "metadata.name: 'kubernetes.io' has a meaning of its own"),
+        (
+            changed(example(), "metadata name", "kubernetes.io"),
+            "metadata.name: 'kubernetes.io' has a meaning of its own",
+        ),
         (spec_changed("limits", {"pod": {"files": 1}}), "spec.limits.pod.files: 1, but spec.secrets has 2 files"),
         (spec_changed("limits", {"namespace": {"files": 1}}), "spec.limits.namespace.files: 1"),
         (spec_changed("secrets 0 files 1", None) | {"kind": "Other"}, "kind: 'Other'"),
