@@ -31,10 +31,13 @@ class Certificates:
         return self._issue(name, f"{name}.client.test", common_name=user, organization_name=group)
 
     def account_key(self) -> Path:
-        """The key that service-account tokens are signed with."""
+        """The key that service-account tokens are signed with, one for all API servers."""
+        path = self.folder / "accounts.key"
+        if path.exists():
+            return path
         key = ec.generate_private_key(ec.SECP256R1())
         return self._secret(
-            "accounts.key",
+            path.name,
             key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
             ),

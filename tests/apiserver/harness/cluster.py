@@ -77,6 +77,17 @@ class Cluster:
         self.server.start()
         self.server.wait_ready()
 
+    @contextmanager
+    def another_server(self) -> Iterator[ApiServer]:
+        """A second API server over the same etcd, ready; it ends with the block."""
+        program = _program("kube-apiserver")
+        server = ApiServer(program, self.folder, self.certificates, self.etcd, "apiserver-2")
+        try:
+            server.wait_ready()
+            yield server
+        finally:
+            server.process.kill()
+
     # What controllers and kubelets would make
 
     def namespace(self, name: str, labels: Mapping[str, str] | None = None) -> Kubectl:
@@ -155,12 +166,12 @@ class Cluster:
         answer = self.core.create_namespaced_service_account_token(account, namespace, {"spec": spec})
         return str(answer.status.token)
 
-    def kubeconfig_of(self, namespace: str, account: str, *, file: str = "") -> Path:
+    def kubeconfig_of(self, namespace: str, account: str, *, file: str = "", server: str = "") -> Path:
         """A kubeconfig of a service account, with nothing but what RBAC gives it."""
         path = self.folder / (file or f"{namespace}-{account}.json")
         token = self.token(namespace, account)
         authority = self.certificates.authority
-        return kubeconfig(path, self.server.url, authority, token=token, namespace=namespace)
+        return kubeconfig(path, server or self.server.url, authority, token=token, namespace=namespace)
 
 
 def _program(name: str) -> Path:

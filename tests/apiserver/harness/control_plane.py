@@ -54,11 +54,13 @@ class Etcd:
 class ApiServer:
     """kube-apiserver over an etcd. `stop` and `start` keep port, certificates and data."""
 
-    def __init__(self, program: Path, folder: Path, certificates: Certificates, etcd: Etcd) -> None:
+    def __init__(
+        self, program: Path, folder: Path, certificates: Certificates, etcd: Etcd, name: str = "apiserver"
+    ) -> None:
         self.port = free_port()
         self.url = f"https://127.0.0.1:{self.port}"
-        self._folder = folder
-        chain, key = certificates.server("apiserver", "127.0.0.1", "localhost", "kubernetes.default.svc", FIRST_SERVICE)
+        self._log = folder / f"{name}.log"
+        chain, key = certificates.server(name, "127.0.0.1", "localhost", "kubernetes.default.svc", FIRST_SERVICE)
         account_key = certificates.account_key()
         self._command: list[str | Path] = [
             program,
@@ -82,7 +84,9 @@ class ApiServer:
         self._admin = certificates.client("admin", group=MASTERS)
         self._trust = ssl.create_default_context(cafile=str(certificates.authority))
         self._trust.load_cert_chain(*self._admin)
-        self.admin = kubeconfig(folder / "admin.json", self.url, certificates.authority, certificate=self._admin)
+        self.admin = kubeconfig(
+            folder / f"{name}-admin.json", self.url, certificates.authority, certificate=self._admin
+        )
         self.process = self._started()
 
     def start(self) -> None:
@@ -106,7 +110,7 @@ class ApiServer:
             return False
 
     def _started(self) -> Process:
-        return Process(self._command, self._folder / "apiserver.log")
+        return Process(self._command, self._log)
 
 
 class Scheduler:

@@ -27,10 +27,11 @@ PREFIX: Final = "KERNELSECRET_WEBHOOK_"
 class Replica:
     """One process; `port` is for the API server, `nodes_port` for agents. `settings` are names without the prefix."""
 
-    def __init__(self, cluster: Cluster, name: str, settings: dict[str, str]) -> None:
+    def __init__(self, cluster: Cluster, name: str, server: str, settings: dict[str, str]) -> None:
         self.name = name
         self.port, self.nodes_port = free_port(), free_port()
-        kubeconfig = cluster.kubeconfig_of(SYSTEM_NAMESPACE, ACCOUNT_WEBHOOK, file=f"webhook-{name}.json")
+        file = f"webhook-{name}.json"
+        kubeconfig = cluster.kubeconfig_of(SYSTEM_NAMESPACE, ACCOUNT_WEBHOOK, file=file, server=server)
         given = {
             "kubeconfig": str(kubeconfig),
             "address": f"127.0.0.1:{self.port}",
@@ -84,15 +85,16 @@ class Replica:
 class Webhook:
     """The Service and its replicas; see `serving`."""
 
-    def __init__(self, cluster: Cluster, settings: dict[str, str]) -> None:
+    def __init__(self, cluster: Cluster, server: str, settings: dict[str, str]) -> None:
         self.cluster = cluster
+        self._server = server
         self.settings = settings
         self.balancer = Balancer()
         self.replicas: dict[str, Replica] = {}
 
     def start(self, name: str) -> Replica:
         """Start a replica; it is given requests from when it is ready."""
-        replica = Replica(self.cluster, name, self.settings)
+        replica = Replica(self.cluster, name, self._server, self.settings)
         self.replicas[name] = replica
         self.balancer.add(name, replica.port)
         return replica
@@ -119,6 +121,11 @@ class Webhook:
 
     def register(self) -> None:
         """Route the Service to the balancer and apply the manifests' configurations; wait until they are in force."""
+        self.apply()
+        until(self._has_authority, "the leader has written the authority into both configurations", explain=self.tails)
+
+    def apply(self) -> None:
+        """kubectl apply of Service and configurations, as a user does it for the first time or again."""
         service = {
             "apiVersion": "v1",
             "kind": "Service",
@@ -126,7 +133,6 @@ class Webhook:
             "spec": {"type": "ExternalName", "externalName": "127.0.0.1"},
         }
         self.cluster.kubectl.apply(service, *self._routed())
-        until(self._has_authority, "the leader has written the authority into both configurations", explain=self.tails)
 
     def _routed(self) -> list[dict[str, Any]]:
         found = configurations(self.cluster)
@@ -153,9 +159,12 @@ class Webhook:
 
 
 @contextmanager
-def serving(cluster: Cluster, *names: str, **settings: str) -> Iterator[Webhook]:
-    """The webhook with these replicas, ready and registered. Afterwards none of it is left but its Secret."""
-    webhook = Webhook(cluster, {"drain_s": "2", "finish_s": "5", **settings})
+def serving(cluster: Cluster, *names: str, server: str = "", **settings: str) -> Iterator[Webhook]:
+    """The webhook with these replicas, ready and registered. Afterwards none of it is left but its Secret.
+
+    `server` is the address of the API server that they watch, if not the cluster's first.
+    """
+    webhook = Webhook(cluster, server, {"drain_s": "2", "finish_s": "5", **settings})
     try:
         for name in names:
             webhook.start(name)
