@@ -15,7 +15,7 @@ import msgspec
 from agent.model import PodRef
 from agent.registrations.book import Held, RegistrationBook
 from agent.registrations.contexts import NodeContexts
-from agent.registrations.webhook_door import WebhookDoor
+from agent.registrations.webhook_door import Cut, WebhookDoor
 from certs.signing import open_registration
 from kernelsecret.errors import Code, Refused
 from kernelsecret.node_api import PATH_REGISTRATIONS, RegistrationRequest
@@ -47,13 +47,13 @@ class Registrations:
         monotonic: Callable[[], float] | None = None,
         chance: Callable[[], float] = random.random,
         on_asked: Callable[[str], None] = lambda outcome: None,
-        on_disbelieved: Callable[[], None] = lambda: None,
+        on_cut: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_asked` hears `ok` or the refusal's code; `on_disbelieved` that the webhook did not take our identity."""
+        """`on_asked` hears `ok` or the refusal's code; `on_cut` that the webhook may not take our certificate."""
         self._node, self._book, self._door, self._contexts = node, book, door, contexts
         self._keys, self._now, self._within_s, self._chance = keys, now, within_s, chance
         self._monotonic = monotonic or asyncio.get_running_loop().time
-        self._on_asked, self._on_disbelieved = on_asked, on_disbelieved
+        self._on_asked, self._on_cut = on_asked, on_cut
         self._asking: dict[str, asyncio.Task[Registration]] = {}
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._failures = 0
@@ -125,12 +125,13 @@ class Registrations:
         return Held(registration, signed)
 
     def _rest(self, refused: Refused) -> Refused:
-        """The webhook is not asked for a while, longer each time; a refusal of our identity is told at once."""
+        """The webhook is not asked for a while, longer each time."""
         self._last = refused.why
         rest = min(FIRST_REST_S * 2**self._failures, LONGEST_REST_S) * (0.5 + self._chance())
         self._failures = min(self._failures + 1, 16)
         self._rests_until = self._monotonic() + rest
-        self._on_disbelieved()
+        if isinstance(refused, Cut):
+            self._on_cut()
         return refused
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -30,6 +30,8 @@ LOOK_S = 300.0
 """The clock is looked at this often: it may be set, and a machine may have slept."""
 SPREAD_S = 30.0
 """When the authorities change, every node of the cluster asks anew; they do so over this time."""
+NEW = timedelta(minutes=10)
+"""So young a certificate is not replaced for a doubt: something else is wrong."""
 LONGEST_TOKEN = 16 * 1024
 
 log = get_logger("registrations")
@@ -56,6 +58,7 @@ class NodeIdentity:
         self._now, self._sleep, self._chance = now, sleep, chance
         self._on_failed, self._on_renewed = on_failed, on_renewed
         self._leaf: Leaf | None = None
+        self._renewed_at: datetime | None = None
         self._soon = asyncio.Event()
         self._trusted = asyncio.Event()
         self._known = asyncio.Event()
@@ -75,8 +78,9 @@ class NodeIdentity:
         self._soon.set()
 
     def renew_soon(self) -> None:
-        """The webhook did not take the certificate: a new one is asked for before its time."""
-        self._soon.set()
+        """The webhook may not trust the certificate: a new one is asked for before its time, unless it is new."""
+        if self._renewed_at is None or self._now() - self._renewed_at >= NEW:
+            self._soon.set()
 
     async def run(self) -> None:
         """Wait for trust, ask, renew, and try again, until cancelled."""
@@ -113,7 +117,7 @@ class NodeIdentity:
             why = "the certificate that came is not for this node, or has expired"
             raise Refused(Code.UNAVAILABLE, "node identity", why, "compare the clocks of webhook and node")
         self._contexts.identify(leaf.certificate_pem, leaf.key_pem)
-        self._leaf = leaf
+        self._leaf, self._renewed_at = leaf, self._now()
         self._known.set()
         log.info(Event.IDENTITY_RENEWED, node=self._node)
         self._on_renewed(leaf.not_after)

@@ -99,7 +99,7 @@ class RegistrationRoom:
             lambda: self.trust.keys,
             now,
             on_asked=events.on_asked,
-            on_disbelieved=self.identity.renew_soon,
+            on_cut=self.identity.renew_soon,
         )
         self._reflector = Reflector(
             client,

@@ -12,6 +12,17 @@ from kernelsecret.names import HOST_WEBHOOK
 from kernelsecret.node_api import CONTENT_TYPE, MAX_BODY, refused_by
 
 _FIELD = "webhook"
+_CUT = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
+
+
+class Cut(Refused):
+    """The webhook took the connection and ended it without an answer, as it does to a certificate that it does not
+    trust: in TLS 1.3 a client learns of that late, and often by no more than this.
+    """
+
+    def __init__(self) -> None:
+        why = "ended the connection without an answer: it may not trust this node's certificate, or be stopping"
+        super().__init__(Code.UNAVAILABLE, _FIELD, why, "the agent asks for a new certificate by itself")
 
 
 class WebhookDoor:
@@ -46,6 +57,8 @@ class WebhookDoor:
             why = f"its certificate is not one of {HOST_WEBHOOK} by an authority that is trusted"
             raise Refused(Code.UNAVAILABLE, _FIELD, why, "see the ConfigMap kernelsecret-trust") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
+            if isinstance(error, _CUT) and not isinstance(error, aiohttp.ClientConnectorError):
+                raise Cut from None
             # Without the error's own words: aiohttp's may repeat what was sent.
             why = "did not answer in time" if isinstance(error, TimeoutError) else "cannot be reached"
             why += f" ({type(error).__name__})"
