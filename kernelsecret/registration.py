@@ -15,8 +15,6 @@ VERSION = 1
 
 LIFETIME_S = 600
 """From signing to expiry: long enough for a hand-over and a slow mount, short enough to remember every nonce."""
-LONGEST_S = 2 * LIFETIME_S
-"""An agent takes no registration that ends later than this from now by its own clock, so that nonces are forgotten."""
 NONCE_BYTES = 16
 """Random bytes of a nonce, written as hexadecimal digits."""
 
