@@ -244,9 +244,5 @@ def test_a_label_put_on_a_namespace_counts_at_once_and_so_does_its_loss(webhook:
 
 def test_what_was_done_is_audited_with_the_pod_and_no_secret(webhook: Webhook, shop: Kubectl) -> None:
     created(shop, pod("audited", "true"), dry_run=False)
-    records = [
-        one for replica in webhook.replicas.values() for one in replica.records() if one.get("name") == "audited"
-    ]
-    assert [(one["event"], one["interceptor"], one["dry_run"]) for one in records if one["event"] == "injected"] == [
-        ("injected", "db", False)
-    ]
+    found = {(one["event"], one["interceptor"], one["dry_run"]) for one in webhook.audited("audited")}
+    assert found == {("injected", "db", False)}

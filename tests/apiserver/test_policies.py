@@ -17,6 +17,8 @@ from kernelsecret.names import (
     ANNOTATION_MODE,
     ATTRIBUTE_INTERCEPTOR,
     DRIVER_NAME,
+    LABEL_HOST_PATHS,
+    LABEL_HOST_PATHS_ALLOWED,
     LABEL_INJECTED,
     SYSTEM_NAMESPACE,
     VOLUME_NAME,
@@ -51,6 +53,7 @@ def injected(name: str, interceptor_name: str = "held") -> dict[str, Any]:
         annotations=STATUS | {ANNOTATION_INTERCEPTOR: interceptor_name},
         labels={LABEL_INJECTED: "true"},
         volumes=[volume],
+        containers=[container("app", volumeMounts=[{"name": VOLUME_NAME, "mountPath": "/var/run/secrets/held"}])],
     )
 
 
@@ -87,40 +90,48 @@ def refused(kubectl: Kubectl, thing: object, *, said: str) -> None:
 def test_an_annotation_that_only_admission_writes_is_refused_on_a_pod_that_did_not_opt_in(
     open_ns: Kubectl, name: str
 ) -> None:
-    refused(open_ns, pod(annotations={name: STATUS[name]}), said="written by admission alone; remove")
+    refused(
+        open_ns,
+        pod(annotations={name: STATUS[name]}),
+        said="is written by admission alone, and this pod does not opt in",
+    )
 
 
 def test_the_label_that_only_admission_writes_is_refused_on_a_pod_that_did_not_opt_in(open_ns: Kubectl) -> None:
-    refused(open_ns, pod(labels={LABEL_INJECTED: "true"}), said="written by admission alone; remove")
+    refused(
+        open_ns,
+        pod(labels={LABEL_INJECTED: "true"}),
+        said="is written by admission alone, and this pod does not opt in",
+    )
 
 
 def test_our_driver_is_refused_in_a_pod_that_did_not_opt_in(open_ns: Kubectl, closed_ns: Kubectl) -> None:
     for kubectl in (open_ns, closed_ns):
-        refused(kubectl, pod(volumes=[OURS]), said="spec.volumes: the driver csi.kernelsecret.io")
+        refused(kubectl, pod(volumes=[OURS]), said="spec.volumes[0].csi.driver: is for pods that opt in")
 
 
 def test_a_pod_that_opts_out_in_words_may_not_use_our_driver_either(open_ns: Kubectl) -> None:
-    refused(open_ns, pod(inject="false", volumes=[OURS]), said="spec.volumes: the driver csi.kernelsecret.io")
+    refused(open_ns, pod(inject="false", volumes=[OURS]), said="spec.volumes[0].csi.driver: is for pods that opt in")
 
 
 def test_a_pod_that_asks_in_a_namespace_without_the_label_is_told_to_label_it(closed_ns: Kubectl) -> None:
-    refused(closed_ns, pod(inject="true"), said="label the namespace kernelsecret.io/inject=enabled")
+    refused(closed_ns, pod(inject="true"), said="label namespace policies-closed kernelsecret.io/inject=enabled")
 
 
 def test_a_pod_that_asks_and_went_past_the_webhook_is_refused(open_ns: Kubectl) -> None:
-    refused(open_ns, pod(inject="true"), said="admission has not given it any")
+    refused(open_ns, pod(inject="true"), said="asks for secrets and was given none")
 
 
 def test_a_pod_that_says_another_interceptor_than_its_volume_is_refused(open_ns: Kubectl) -> None:
     thing = injected("app")
     thing["metadata"]["annotations"][ANNOTATION_INTERCEPTOR] = "other"
-    refused(open_ns, thing, said=f"metadata.annotations['{ANNOTATION_INTERCEPTOR}']")
+    refused(open_ns, thing, said=f"metadata.annotations[{ANNOTATION_INTERCEPTOR}]")
 
 
-def test_a_pod_that_names_a_container_that_it_lacks_is_refused(open_ns: Kubectl) -> None:
+def test_a_pod_that_names_a_container_that_does_not_mount_its_files_is_refused(open_ns: Kubectl) -> None:
     thing = injected("app")
     thing["metadata"]["annotations"][ANNOTATION_INJECTED_CONTAINERS] = "app,other"
-    refused(open_ns, thing, said="names a container that the pod lacks")
+    refused(open_ns, thing, said="names a container that does not mount our volume")
 
 
 def test_a_pod_as_admission_leaves_it_is_let_through(open_ns: Kubectl) -> None:
@@ -137,19 +148,25 @@ def test_a_pod_as_admission_leaves_it_is_let_through(open_ns: Kubectl) -> None:
         "/",
         "//run/./kernelsecret//",
         "/etc/kernelsecret/secrets",
-        "/var/log",
+        "/var/log/kernelsecret",
         "/var/lib/kubelet",
         "/var/lib/kubelet/plugins/csi.kernelsecret.io/csi.sock",
         "/var/lib/kubelet/plugins_registry",
     ],
 )
 def test_a_folder_of_the_node_that_is_ours_cannot_be_mounted(closed_ns: Kubectl, path: str) -> None:
-    refused(closed_ns, pod(volumes=[host_path(path)]), said="spec.volumes: a hostPath")
+    refused(closed_ns, pod(volumes=[host_path(path)]), said="spec.volumes[0].hostPath.path: ")
 
 
-@pytest.mark.parametrize("path", ["/srv/data", "/run/kernelsecret-other", "/var/log/pods", "/var/lib/kubelet/pods"])
+@pytest.mark.parametrize("path", ["/srv/data", "/run/kernelsecret-other", "/var/log", "/var/lib/kubelet/pods"])
 def test_other_folders_of_the_node_can_be_mounted(closed_ns: Kubectl, path: str) -> None:
     closed_ns("create", "-f-", "--dry-run=server", given=pod(volumes=[host_path(path)]))
+
+
+def test_node_agents_of_others_can_mount_what_lies_above_ours_where_their_namespace_says_so(alone: Cluster) -> None:
+    kubectl = alone.namespace("policies-agents", {LABEL_HOST_PATHS: LABEL_HOST_PATHS_ALLOWED})
+    kubectl("create", "-f-", "--dry-run=server", given=pod(volumes=[host_path("/"), host_path("/var/lib/kubelet")]))
+    refused(kubectl, pod(volumes=[host_path("/run/kernelsecret")]), said="is a folder of the agent of this node")
 
 
 def test_system_namespaces_are_not_touched(alone: Cluster) -> None:
@@ -193,11 +210,11 @@ def test_the_label_of_an_injected_pod_cannot_be_taken_away_nor_by_its_status(
 ) -> None:
     patch = json.dumps({"metadata": {"labels": {LABEL_INJECTED: None}}})
     words = ["patch", "pod/held", "--type=merge", f"--patch={patch}", *([subresource] if subresource else [])]
-    assert "never change; leave them as they are" in held.refused(*words)
+    assert "written by admission alone; leave it as it was" in held.refused(*words)
 
 
 def test_a_pod_that_runs_cannot_ask_later_nor_be_made_to_look_injected(held: Kubectl) -> None:
-    assert "when it is created, not later" in held.refused("annotate", "pod/plain", f"{ANNOTATION_INJECT}=true")
+    assert "given only when a pod is created" in held.refused("annotate", "pod/plain", f"{ANNOTATION_INJECT}=true")
     assert POLICY in held.refused("annotate", "pod/plain", f"{ANNOTATION_INTERCEPTOR}=held")
     assert POLICY in held.refused("label", "pod/plain", f"{LABEL_INJECTED}=true")
 
@@ -231,7 +248,7 @@ def debug(kubectl: Kubectl, name: str) -> list[str]:
 
 def test_kubectl_debug_is_refused_in_a_pod_that_holds_secrets_and_says_who_can_allow_it(held: Kubectl) -> None:
     said = held.refused(*debug(held, "held"))
-    assert "the SecretInterceptor held" in said
+    assert "the interceptor 'held'" in said
     assert "spec.access.ephemeralContainers" in said
 
 
@@ -248,7 +265,7 @@ def test_kubectl_debug_works_where_the_interceptor_allows_it(alone: Cluster, hel
 def test_a_hidden_volume_of_ours_does_not_help_without_a_container(held: Kubectl) -> None:
     """The volume counts, not who mounts it."""
     thing = pod(volumes=[OURS], containers=[container("a"), container("b")])
-    refused(held, thing, said="spec.volumes: the driver csi.kernelsecret.io")
+    refused(held, thing, said="spec.volumes[0].csi.driver: is for pods that opt in")
 
 
 def test_the_namespace_of_the_product_is_left_alone(alone: Cluster) -> None:

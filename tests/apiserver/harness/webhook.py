@@ -109,6 +109,15 @@ class Webhook:
                 explain=replica.process.tail,
             )
 
+    def audited(self, pod_name: str) -> list[dict[str, Any]]:
+        """Wait until something about a pod is in the audit trails; all of it."""
+
+        def records() -> list[dict[str, Any]]:
+            every = [record for replica in self.replicas.values() for record in replica.records()]
+            return [record for record in every if record.get("name") == pod_name]
+
+        return until(records, f"{pod_name} is audited", explain=self.tails)
+
     def forget(self, name: str) -> Replica:
         """Take a replica out of the Service, as when its pod is deleted; the process is as it was."""
         self.balancer.remove(name)
