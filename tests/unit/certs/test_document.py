@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,9 +12,10 @@ from hypothesis import strategies as st
 
 from certs.authority import create_authority
 from certs.document import KEY, LONGEST, data_of, state_of
-from certs.keys import KeyState
+from certs.keys import Kept, KeyState
 from certs.leaf import issue_server_leaf
 from certs.rotation import Policy, first_state, next_state
+from certs.signing import new_signing_key
 from kernelsecret.errors import Code, Refused
 from tests.unit.certs.samples import DAY, NOW, YEAR
 
@@ -21,13 +23,13 @@ POLICY = Policy()
 
 
 def in_rotation() -> KeyState:
-    """A state with an authority and a key of every stage."""
+    """A state with an authority that is next and a signing key that is former."""
     state = first_state(NOW, POLICY)
-    now = NOW
-    for wait in (YEAR / 2, POLICY.overlap, YEAR / 2, 0 * DAY):
-        now += wait
-        state = next_state(state, now, POLICY, published=True) or state
-    return state
+    former = Kept(new_signing_key(NOW + DAY), NOW, published_at=NOW, used_from=NOW, retired_at=NOW)
+    state = replace(state, signing_keys=(*state.signing_keys, former))
+    after = next_state(state, NOW + POLICY.authority_lifetime / 2, POLICY, published=True)
+    assert after is not None
+    return replace(after, signing_keys=state.signing_keys)
 
 
 STATE = in_rotation()

@@ -1,0 +1,1 @@
+"""The keys that all replicas share: kept in one Secret, written by the leader alone, loaded live by each of them."""
