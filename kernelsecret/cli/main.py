@@ -79,6 +79,53 @@ def probe(
 
 
 @app.command(
+    short_help="Say what admission does with a pod, and why.",
+    epilog="Examples:\n\n  kernelsecret-ctl explain api-0 -n payments\n\n"
+    "  kernelsecret-ctl explain -f deployment.yaml && kubectl apply -f deployment.yaml\n\n"
+    "  kernelsecret-ctl explain --offline docs/examples/cluster -n payments api-0\n\n"
+    "  kernelsecret-ctl explain api-0 -n payments -o json | jq -r '.refusals[].fix'",
+)
+def explain(
+    pod: Annotated[str, typer.Argument(help="Name of a pod that runs.", show_default=False)] = "",
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Of the pod.", show_default=False)] = "",
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", "-f", help="A manifest that is not created yet: pods, or workloads; - is stdin."),
+    ] = None,
+    offline: Annotated[
+        Path | None,
+        typer.Option(help="Take policy from a folder with interceptors/, namespaces/, nodes/ and pods/ instead."),
+    ] = None,
+    kubeconfig: Annotated[Path | None, typer.Option(help="As kubectl has it; KUBECONFIG is looked at.")] = None,
+    context: Annotated[str, typer.Option(help="Of the kubeconfig.", show_default=False)] = "",
+    server: Annotated[
+        str, typer.Option(help="Of `kubectl proxy`, where the kubeconfig asks a plugin.", show_default=False)
+    ] = "",
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Say what admission does with a pod: opted in or not, which interceptor, mode and containers, and each rule.
+
+    It decides by the webhook's own policy and the cluster's present state, and changes nothing; it needs to read pods,
+    namespaces, nodes and SecretInterceptors. For a pod that runs, it also says where the pod is not what it would be
+    made now. Exit status 1 means that a pod is refused.
+    """
+    from kernelsecret.cli import explain_command
+
+    leave(
+        explain_command.run(
+            pod,
+            namespace=namespace,
+            manifest=file,
+            offline=offline,
+            kubeconfig=kubeconfig,
+            context=context,
+            server=server,
+            as_json=output is Output.JSON,
+        )
+    )
+
+
+@app.command(
     short_help="Show the agent of this node and its volumes.",
     epilog="Examples:\n\n  kernelsecret-ctl status\n\n  kernelsecret-ctl status -o json | jq '.volumes | length'",
 )

@@ -37,15 +37,21 @@ WISHES: Final = (ANNOTATION_INJECT, ANNOTATION_MODE, ANNOTATION_CONTAINERS)
 
 def pod_create_problems(pod: Pod, namespace: str, view: View) -> tuple[list[Refusal], Decision]:
     """What is wrong with a pod after all mutating webhooks, and what would be decided about it now."""
+    refusals, decision = pod_problems(pod, namespace, view)
+    if decision.injection is not None:
+        refusals += _not_as_decided(pod, decision.injection)
+    return refusals, decision
+
+
+def pod_problems(pod: Pod, namespace: str, view: View) -> tuple[list[Refusal], Decision]:
+    """The same of a pod that admission has not seen yet, so that it may still lack what it is to be given."""
     decision = decide(pod, namespace, view)
     if namespace in EXCLUDED_NAMESPACES:
         return [], decision
     refusals = list(host_path_refusals(pod.spec, namespace, view.namespace_labels(namespace)))
     if decision.refusal is not None:
         refusals.append(decision.refusal)
-    elif decision.injection is not None:
-        refusals += _not_as_decided(pod, decision.injection)
-    else:
+    elif decision.injection is None:
         refusals += _without_asking(pod)
     return refusals, decision
 
