@@ -57,8 +57,9 @@ class Gated(FakeApiServer):
 class Cluster:
     """The API server's objects, and the keepers that look at them."""
 
-    def __init__(self, fake: FakeApiServer, stack: AsyncExitStack, url: str) -> None:
+    def __init__(self, fake: FakeApiServer, stack: AsyncExitStack, url: str, policy: Policy) -> None:
         self.fake = fake
+        self.policy = policy
         self._stack = stack
         self._url = url
         self.now = datetime.now(UTC)
@@ -72,23 +73,23 @@ class Cluster:
         for resource, _, name in (MUTATING, VALIDATING):
             await self.fake.put(resource, name, webhooks=webhooks, apiVersion="admissionregistration.k8s.io/v1")
 
-    async def keeper(self, *, policy: Policy = POLICY) -> Keeper:
+    async def keeper(self) -> Keeper:
         """A replica that runs, and does not lead."""
         client = await self._stack.enter_async_context(ApiClient(Connection(self._url)))
-        keeper = Keeper(client, policy, clock=lambda: self.now)
+        keeper = Keeper(client, self.policy, clock=lambda: self.now)
         await self._stack.enter_async_context(running(keeper.run()))
         return keeper
 
-    async def leader(self, *, policy: Policy = POLICY) -> Keeper:
+    async def leader(self) -> Keeper:
         """A replica that leads."""
-        keeper = await self.keeper(policy=policy)
+        keeper = await self.keeper()
         await self._stack.enter_async_context(running(keeper.lead()))
         return keeper
 
     async def term(self) -> Leading:
         """A term of leadership whose rounds the test does itself."""
         client = await self._stack.enter_async_context(ApiClient(Connection(self._url)))
-        return Leading(client, SYSTEM_NAMESPACE, WEBHOOK_CONFIGURATION, POLICY, lambda: self.now, asyncio.Event())
+        return Leading(client, SYSTEM_NAMESPACE, WEBHOOK_CONFIGURATION, self.policy, lambda: self.now, asyncio.Event())
 
     async def led(self) -> Keeper:
         """A leader that has made and published everything."""
@@ -153,11 +154,11 @@ def keys_in(trust: Object) -> list[RegistrationKey]:
 
 
 @asynccontextmanager
-async def cluster(fake: FakeApiServer | None = None) -> AsyncIterator[Cluster]:
+async def cluster(fake: FakeApiServer | None = None, policy: Policy = POLICY) -> AsyncIterator[Cluster]:
     """An empty one."""
     fake = fake or FakeApiServer()
     async with serving(fake) as url, AsyncExitStack() as stack:
-        yield Cluster(fake, stack, url)
+        yield Cluster(fake, stack, url, policy)
 
 
 @asynccontextmanager
@@ -209,6 +210,12 @@ class Caller:
         """The text, if the connection lives."""
         self._writer.write(f"{text}\n".encode())
         return (await self._reader.readline()).decode().strip()
+
+    @property
+    def has_ticket(self) -> bool:
+        """Whether the server gave what a later connection could resume by."""
+        session = self._writer.get_extra_info("ssl_object").session
+        return session is not None and bool(session.has_ticket)
 
     async def close(self) -> None:
         """End it."""
