@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from kernelsecret.names import HOST_WEBHOOK, LEASE_WEBHOOK, SERVICE_WEBHOOK
 from telemetry.hardening import Hardening, harden
 from telemetry.logkeys import Event
 from telemetry.logs import configure, get_logger, problem
+from webhook import memory
 from webhook.admission.answer import Answer
 from webhook.admission.binding import binding
 from webhook.admission.mutate import mutate
@@ -157,9 +157,7 @@ class Webhook:
             await port.listening.wait()
             log.info(Event.SERVING, address="{}:{}".format(*port.address))
         await self.readiness.wait()
-        # What is here now stays: the collector need not walk through it again and again.
-        gc.collect()
-        gc.freeze()
+        memory.settle()
         log.info(Event.WEBHOOK_READY, identity=self.settings.identity)
 
     async def _lead(self) -> None:
@@ -207,6 +205,7 @@ class Webhook:
 def run(settings: Settings) -> int:
     """Run the webhook until SIGTERM or SIGINT; the process's exit status."""
     hardening = harden()
+    memory.prepare()
     configure(settings.log_level)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from kernelsecret.cli.failures import CommandError, Exit, leave, say
+from kernelsecret.cli.failures import CommandError, Exit, say
 from kernelsecret.cli.flags import with_flags
 from kernelsecret.errors import Refused
 from telemetry.options import misspelt
@@ -23,19 +24,26 @@ EPILOG = (
 
 
 def command() -> Callable[..., None]:
-    """The command's function, with a flag for each setting."""
+    """The command's function, with a flag for each setting.
+
+    It becomes another program, so that the daemon does not carry the command line's libraries for its whole life.
+    """
 
     def webhook(**given: Any) -> None:
         from webhook.settings import Settings
 
         try:
-            settings = Settings.load(given)
+            Settings.load(given)
         except Refused as refusal:
             raise CommandError(str(refusal), Exit.USAGE) from None
         for name, meant in misspelt(os.environ, OPTIONS, PREFIX).items():
             say(f"{name} means nothing to the webhook" + (f"; {meant} does" if meant else ""))
-        from webhook import service
-
-        leave(service.run(settings))
+        os.execve(sys.executable, [sys.executable, "-P", "-m", "webhook"], environment(given))  # noqa: S606
 
     return with_flags(webhook, OPTIONS)
+
+
+def environment(given: Mapping[str, object]) -> dict[str, str]:
+    """The environment in which the daemon reads what the flags said."""
+    flags = {option.variable: str(given[option.name]) for option in OPTIONS if given.get(option.name) is not None}
+    return {**os.environ, **flags}

@@ -1,0 +1,28 @@
+"""Keeps the process small: what a large list left goes back to the system, and what stays is not walked again."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+
+_M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
+_LARGE_BYTES = 256 << 10
+
+_libc = ctypes.CDLL(None)
+
+
+def prepare() -> None:
+    """Before anything large is made. Where the C library is not glibc nothing is changed."""
+    if hasattr(_libc, "mallopt"):
+        # Fixed, for otherwise glibc raises it after the first page of a list, and what follows is never given back.
+        _libc.mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+        _libc.mallopt(_M_ARENA_MAX, 2)
+
+
+def settle() -> None:
+    """When all is there that stays."""
+    gc.collect()
+    gc.freeze()
+    if hasattr(_libc, "malloc_trim"):
+        _libc.malloc_trim(0)
