@@ -35,6 +35,9 @@ HANDSHAKES = 32
 """Handshakes at once; the next ones wait in the kernel's queue."""
 HANDSHAKE_S = 3.0
 BODY_S = 5.0
+TOLD = 32
+TOLD_PER_S = 1.0
+"""Refusals that are logged and told: so many at once, so many a second; the next one says how many were not."""
 PAUSE_S = 0.1
 """How long accepting rests when the process has no descriptor left, instead of spinning."""
 
@@ -68,6 +71,7 @@ class RegistrationDoor:
         self._node, self._host, self._port = node, host, port
         self._contexts, self._keys, self._book, self._now = contexts, keys, book, now
         self._events = events or DoorEvents()
+        self._left, self._left_at, self._untold = float(TOLD), now(), 0
         self._socket: socket.socket | None = None
         self._accepting: asyncio.Task[None] | None = None
         self._greetings: set[asyncio.Task[None]] = set()
@@ -167,6 +171,11 @@ class RegistrationDoor:
         uid = shown(request.match_info.get("uid", ""))
         try:
             _require_webhook(request)
+        except Refused as refused:
+            answer = self._refuse(uid, refused, STATUS[refused.code])
+            answer.force_close()  # the next request is another handshake
+            return answer
+        try:
             return await handler(request)
         except web.HTTPException as error:
             code = Code.NOT_FOUND if error.status == 404 else Code.INVALID_ARGUMENT
@@ -179,10 +188,24 @@ class RegistrationDoor:
             return self._refuse(uid, Refused(Code.INTERNAL, "request", why), STATUS[Code.INTERNAL])
 
     def _refuse(self, uid: str, refused: Refused, status: int) -> web.Response:
-        if refused.code is not Code.NOT_FOUND:
-            log.warning(Event.REGISTRATION_DENIED, pod_uid=uid or None, **problem(refused))
+        if refused.code is not Code.NOT_FOUND and self._may_tell():
+            log.warning(
+                Event.REGISTRATION_DENIED, pod_uid=uid or None, dropped=self._untold or None, **problem(refused)
+            )
+            self._untold = 0
             _call(lambda: self._events.on_refused(uid, refused))
         return web.Response(body=refusal_of(refused), status=status, content_type=CONTENT_TYPE)
+
+    def _may_tell(self) -> bool:
+        """Whoever is refused over and over must not fill the node's disk with being told so."""
+        now = self._now()
+        self._left = min(TOLD, self._left + (now - self._left_at).total_seconds() * TOLD_PER_S)
+        self._left_at = now
+        if self._left < 1:
+            self._untold += 1
+            return False
+        self._left -= 1
+        return True
 
     async def _put(self, request: web.Request) -> web.Response:
         signed = await _read(request)

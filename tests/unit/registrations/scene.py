@@ -62,10 +62,11 @@ def key() -> SigningKey:
     return new_signing_key(datetime.now(UTC) + 30 * DAY)
 
 
-def webhook_context(issuer: Authority, trusted: Authority | None = None, host: str = HOST_WEBHOOK) -> ssl.SSLContext:
-    """The client context of a webhook whose certificate is by `issuer`, and that trusts `trusted`."""
+def webhook_context(issuer: Authority, trusted: Authority | str = "", host: str = HOST_WEBHOOK) -> ssl.SSLContext:
+    """The client context of a webhook whose certificate is by `issuer`, and that trusts `trusted` (also PEM)."""
     leaf = issue_server_leaf(issuer, [host], datetime.now(UTC), DAY)
-    return client_context((trusted or issuer).certificate_pem, leaf.certificate_pem, leaf.key_pem)
+    pem = trusted if isinstance(trusted, str) else trusted.certificate_pem
+    return client_context(pem or issuer.certificate_pem, leaf.certificate_pem, leaf.key_pem)
 
 
 def node_pair(issuer: Authority, node: str = NODE) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.registrations.contexts import NodeContexts
+from agent.registrations.door import TOLD
 from certs.signing import sign_registration
 from certs.tls import client_context
 from kernelsecret.errors import Code, Refused
@@ -241,6 +242,18 @@ async def test_what_a_listener_raises_is_logged_and_the_registration_is_held(log
         assert agent.book.get(UID) is not None
     assert "ValueError" in log_lines.text
     assert "canary" not in log_lines.text
+
+
+async def test_whoever_is_refused_over_and_over_does_not_fill_the_audit_trail(log_lines: LogLines) -> None:
+    async with agent_door() as agent:
+        context = scene.node_context(agent.issuer, "node-2")
+        for _ in range(40):
+            assert (await agent.request(agent.sign(), context=context))[0] == 403
+        assert len(agent.refused) == TOLD
+        agent.clock.move(1)
+        await agent.request(agent.sign(), context=context)
+        assert len(agent.refused) == TOLD + 1
+    assert '"dropped":8' in log_lines.text
 
 
 async def test_a_port_that_is_taken_is_named() -> None:
