@@ -5,9 +5,12 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path, PurePosixPath
 
 import msgspec
+
+from kernelsecret.quantities import seconds
 
 SOCKET_PATH_BYTES = 107
 _NODE = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
@@ -66,6 +69,17 @@ def address(text: str) -> Address:
     return Address(host, int(port))
 
 
+def endpoint(text: str) -> Address:
+    """`HOST:PORT` to connect to: a host's name or an IP address (IPv6 in brackets)."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or not 0 < int(port) <= 65535:
+        raise ValueError("is not HOST:PORT with a port of 1 to 65535")
+    host = host.removeprefix("[").removesuffix("]")
+    if not hosts(host):
+        raise ValueError("has no host")
+    return Address(host, int(port))
+
+
 def one_of(*words: str) -> Callable[[str], str]:
     """A parser that lets through these words."""
 
@@ -86,6 +100,17 @@ def number(low: int, high: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def duration(text: str) -> timedelta:
+    """A duration such as `90s` or `720h`, more than nothing."""
+    try:
+        found = timedelta(seconds=seconds(text))
+    except (ValueError, OverflowError):
+        raise ValueError("is not a duration such as 90s, 1h30m or 720h") from None
+    if not found:
+        raise ValueError("is no time at all")
+    return found
 
 
 def optional_path(text: str) -> Path | None:

@@ -103,8 +103,9 @@ class StatusController:
         writes = []
         for interceptor in list(self._view.interceptor_reflector.items.values()):
             usage = await self._usage(interceptor)
-            made = self._writes(interceptor, usage, engines, can_release)
-            writes += [self._write(slots, path, body) for path, body in made]
+            made = list(self._writes(interceptor, usage, engines, can_release))
+            if made:
+                writes.append(self._write_in_order(slots, made))
         done = await asyncio.gather(*writes)
         return all(done) and not self._unused_since
 
@@ -150,6 +151,13 @@ class StatusController:
             del self._unused_since[name]
             return True
         return False
+
+    async def _write_in_order(self, slots: asyncio.Semaphore, made: Iterable[tuple[str, bytes]]) -> bool:
+        """The finalizer before the status that says that pods hold it: who reads that may rely on it."""
+        for path, body in made:
+            if not await self._write(slots, path, body):
+                return False
+        return True
 
     async def _write(self, slots: asyncio.Semaphore, path: str, body: bytes) -> bool:
         async with slots:
