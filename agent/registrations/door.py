@@ -1,15 +1,12 @@
 """The agent's door for admission, port 9474: PUT and GET of a pod's registration, for the webhook's certificate only.
 
 TLS 1.3 with a client certificate that the current trust verifies; a node's own certificate is of the same authority and
-is refused by its name. Strangers cost little: few handshakes go on at once, and each has a short time.
+is refused by its name.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
-import socket
-import ssl
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,8 +18,9 @@ from aiohttp.typedefs import Handler
 
 from agent.registrations.book import Held, RegistrationBook
 from agent.registrations.contexts import NodeContexts
+from agent.registrations.listener import TlsListener, bind
 from certs.signing import open_registration
-from kernelsecret.errors import Code, Refused, said
+from kernelsecret.errors import Code, Refused
 from kernelsecret.names import HOST_WEBHOOK
 from kernelsecret.node_api import CONTENT_TYPE, MAX_BODY, PATH_REGISTRATIONS, STATUS, refusal_of
 from kernelsecret.problems import quoted, shown
@@ -31,15 +29,10 @@ from kernelsecret.trust import RegistrationKey
 from telemetry.logkeys import Event
 from telemetry.logs import get_logger, problem
 
-HANDSHAKES = 32
-"""Handshakes at once; the next ones wait in the kernel's queue."""
-HANDSHAKE_S = 3.0
 BODY_S = 5.0
 TOLD = 32
 TOLD_PER_S = 1.0
 """Refusals that are logged and told: so many at once, so many a second; the next one says how many were not."""
-PAUSE_S = 0.1
-"""How long accepting rests when the process has no descriptor left, instead of spinning."""
 
 log = get_logger("registrations")
 _signed = msgspec.json.Decoder(SignedRegistration)
@@ -72,10 +65,7 @@ class RegistrationDoor:
         self._contexts, self._keys, self._book, self._now = contexts, keys, book, now
         self._events = events or DoorEvents()
         self._left, self._left_at, self._untold = float(TOLD), now(), 0
-        self._socket: socket.socket | None = None
-        self._accepting: asyncio.Task[None] | None = None
-        self._greetings: set[asyncio.Task[None]] = set()
-        self._slots = asyncio.Semaphore(HANDSHAKES)
+        self._listener: TlsListener | None = None
         app = web.Application(middlewares=[self._explained], client_max_size=MAX_BODY)
         app.add_routes(
             [
@@ -91,77 +81,24 @@ class RegistrationDoor:
     @property
     def address(self) -> tuple[str, int]:
         """Where it listens; only after `start`."""
-        assert self._socket is not None
-        host, port = self._socket.getsockname()[:2]
-        return host, port
+        assert self._listener is not None
+        return self._listener.address
 
     async def start(self) -> None:
         """Listen. Raises Refused where the address cannot be had."""
-        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((self._host, self._port))
-            sock.listen(128)
-        except OSError as error:
-            sock.close()
-            name = errno.errorcode.get(error.errno or 0, "unknown")
-            why = f"{self._host}:{self._port} cannot be bound ({name})"
-            raise Refused(
-                Code.FAILED_PRECONDITION, "registrations address", why, "name an address of this node and a free port"
-            ) from None
+        bound = bind(self._host, self._port)
         await self._runner.setup()
-        self._socket = sock
-        self._accepting = asyncio.create_task(self._accept(sock))
+        server = self._runner.server
+        assert server is not None
+        self._listener = TlsListener(bound, self._contexts.server, server)
+        self._listener.start()
         log.info(Event.SERVING, address=f"{self._host}:{self.address[1]}")
 
     async def stop(self) -> None:
         """Stop listening; a request under way has a second to end. Idempotent."""
-        if self._accepting is None or self._socket is None:
-            return
-        tasks = [self._accepting, *self._greetings]
-        self._accepting = None
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self._socket.close()
+        if self._listener is not None:
+            await self._listener.stop()
         await self._runner.cleanup()
-
-    # Connections
-
-    async def _accept(self, sock: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            await self._slots.acquire()
-            try:
-                connection, _ = await loop.sock_accept(sock)
-            except OSError as error:
-                self._slots.release()
-                if error.errno != errno.ECONNABORTED:
-                    log.error(Event.CANNOT_ACCEPT, **problem(error))
-                    await asyncio.sleep(PAUSE_S)
-                continue
-            task = asyncio.create_task(self._greet(connection))
-            self._greetings.add(task)
-            task.add_done_callback(self._greeted)
-
-    def _greeted(self, task: asyncio.Task[None]) -> None:
-        self._greetings.discard(task)
-        self._slots.release()
-
-    async def _greet(self, connection: socket.socket) -> None:
-        """The handshake, with the contexts of this moment."""
-        context, server = self._contexts.server(), self._runner.server
-        if context is None or server is None:
-            connection.close()
-            return
-        try:
-            await asyncio.get_running_loop().connect_accepted_socket(
-                server, connection, ssl=context, ssl_handshake_timeout=HANDSHAKE_S
-            )
-        except (OSError, ssl.SSLError) as error:
-            connection.close()
-            log.debug(Event.PEER_REFUSED, reason=said(error))
 
     # Requests
 

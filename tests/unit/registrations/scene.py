@@ -16,6 +16,7 @@ import msgspec
 from agent.registrations.book import RegistrationBook
 from agent.registrations.contexts import NodeContexts
 from agent.registrations.door import DoorEvents, RegistrationDoor
+from agent.registrations.listener import TlsListener
 from certs.authority import Authority, create_authority
 from certs.leaf import issue_node_leaf, issue_server_leaf, node_csr
 from certs.signing import SigningKey, new_signing_key, sign_registration
@@ -121,6 +122,11 @@ class AgentDoor:
     keys: list[SigningKey]
     registered: list[Registration] = field(default_factory=list)
     refused: list[tuple[str, Refused]] = field(default_factory=list)
+
+    @property
+    def listener(self) -> TlsListener:
+        assert self.door._listener is not None
+        return self.door._listener
 
     def sign(self, **changed: Any) -> SignedRegistration:
         return sign_registration(self.keys[0], registration(self.clock, **changed))

@@ -1,23 +1,14 @@
 from __future__ import annotations
 
-import asyncio
-import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-import aiohttp
 import msgspec
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from agent.registrations.contexts import NodeContexts
 from agent.registrations.door import TOLD
 from certs.signing import sign_registration
-from certs.tls import client_context
-from kernelsecret.errors import Code, Refused
+from kernelsecret.errors import Code
 from kernelsecret.node_api import MAX_BODY, PATH_REGISTRATIONS, node_host
 from kernelsecret.registration import Registration, SignedRegistration
 from tests.unit.conftest import LogLines
@@ -169,70 +160,6 @@ async def test_a_node_may_not_even_ask_what_is_held() -> None:
         assert status == 403
 
 
-async def test_a_certificate_by_another_authority_gets_no_answer() -> None:
-    async with agent_door() as agent:
-        stranger = scene.webhook_context(scene.authority(), trusted=agent.issuer)
-        with pytest.raises(aiohttp.ClientError):
-            await agent.request(agent.sign(), context=stranger)
-        assert len(agent.book) == 0
-
-
-async def test_a_caller_without_a_certificate_gets_no_answer() -> None:
-    async with agent_door() as agent:
-        with pytest.raises(aiohttp.ClientError):
-            await agent.request(agent.sign(), context=client_context(agent.issuer.certificate_pem))
-
-
-async def test_tls_1_2_is_not_spoken() -> None:
-    async with agent_door() as agent:
-        context = scene.webhook_context(agent.issuer)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.maximum_version = ssl.TLSVersion.TLSv1_2
-        with pytest.raises(aiohttp.ClientError):
-            await agent.request(agent.sign(), context=context)
-
-
-async def test_before_there_is_an_identity_connections_end_at_once() -> None:
-    async with agent_door() as agent:
-        agent.door._contexts = NodeContexts()
-        with pytest.raises(aiohttp.ClientError):
-            await agent.request(agent.sign())
-
-
-async def test_a_new_certificate_is_shown_to_new_connections_and_old_ones_live_on() -> None:
-    async with agent_door() as agent:
-        context = scene.webhook_context(agent.issuer)
-        first = await _connect(agent, context)
-        before = await _serial(first, agent)
-        agent.contexts.identify(*scene.node_pair(agent.issuer))
-        second = await _connect(agent, context)
-        assert await _serial(second, agent) != before
-        assert await _serial(first, agent) == before
-        for _, writer in (first, second):
-            writer.close()
-
-
-async def test_an_authority_that_is_not_trusted_any_more_is_refused_to_new_connections() -> None:
-    async with agent_door() as agent:
-        old, new = agent.issuer, scene.authority()
-        agent.contexts.trust(old.certificate_pem + new.certificate_pem)
-        agent.contexts.identify(*scene.node_pair(new))
-        both = scene.webhook_context(old, trusted=new)
-        assert (await agent.request(agent.sign(), context=both))[0] == 204
-        agent.contexts.trust(new.certificate_pem)
-        with pytest.raises(aiohttp.ClientError):
-            await agent.request(agent.sign(nonce="f" * 32), context=both)
-        assert (await agent.request(agent.sign(nonce="f" * 32), context=scene.webhook_context(new)))[0] == 204
-
-
-async def test_strangers_who_do_not_shake_hands_do_not_keep_the_webhook_out() -> None:
-    async with agent_door() as agent:
-        strangers = [await asyncio.open_connection(*agent.door.address) for _ in range(20)]
-        assert (await agent.request(agent.sign()))[0] == 204
-        for _, writer in strangers:
-            writer.close()
-
-
 async def test_what_a_listener_raises_is_logged_and_the_registration_is_held(log_lines: LogLines) -> None:
     def fails(_: Registration) -> None:
         raise ValueError("canary-of-a-listener")
@@ -254,108 +181,3 @@ async def test_whoever_is_refused_over_and_over_does_not_fill_the_audit_trail(lo
         await agent.request(agent.sign(), context=context)
         assert len(agent.refused) == TOLD + 1
     assert '"dropped":8' in log_lines.text
-
-
-async def test_a_port_that_is_taken_is_named() -> None:
-    async with agent_door() as agent, agent_door() as other:
-        other.door._port = agent.door.address[1]
-        await other.door.stop()
-        with pytest.raises(Refused, match="EADDRINUSE"):
-            await other.door.start()
-
-
-def test_the_contexts_do_not_show_their_key() -> None:
-    certificate, key = scene.node_pair(scene.authority())
-    contexts = NodeContexts()
-    contexts.identify(certificate, key)
-    assert "BEGIN" not in repr(contexts)
-    with pytest.raises(Refused) as refused:
-        contexts.identify(certificate, scene.node_pair(scene.authority())[1])
-    assert "BEGIN" not in str(refused.value)
-    assert refused.value.__cause__ is None
-
-
-BODIES = st.one_of(
-    st.binary(max_size=200),
-    st.recursive(
-        st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=20),
-        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
-        max_leaves=12,
-    ).map(msgspec.json.encode),
-    st.fixed_dictionaries(
-        {"keyId": st.text(max_size=20), "payload": st.text(max_size=40), "signature": st.text(max_size=100)},
-        optional={"version": st.integers()},
-    ).map(msgspec.json.encode),
-)
-PATHS = st.text(st.characters(codec="utf-8", exclude_characters="?#"), max_size=40)
-
-
-@contextmanager
-def standing() -> Iterator[tuple[asyncio.Runner, scene.AgentDoor]]:
-    """One door for all examples of a test."""
-    with asyncio.Runner() as runner:
-        context = agent_door()
-        yield runner, runner.run(context.__aenter__())
-        runner.run(context.__aexit__(None, None, None))
-
-
-def test_nothing_that_is_sent_makes_a_500() -> None:
-    with standing() as (runner, agent):
-        context = scene.webhook_context(agent.issuer)
-
-        @settings(max_examples=200)
-        @given(
-            method=st.sampled_from(["GET", "PUT", "PUT", "POST", "PATCH"]),
-            path=PATHS,
-            body=BODIES,
-            content_type=st.sampled_from(["application/json", "x"]),
-        )
-        def send(method: str, path: str, body: bytes, content_type: str) -> None:
-            at = f"{PATH_REGISTRATIONS}/{path}"
-            sent = agent.request(body, method=method, path=at, context=context, content_type=content_type)
-            status, answer = runner.run(sent)
-            assert 400 <= status < 500
-            assert said(answer).why
-
-        send()
-        assert len(agent.book) == 0
-
-
-def test_a_signed_registration_with_one_byte_changed_is_never_taken() -> None:
-    with standing() as (runner, agent):
-        context = scene.webhook_context(agent.issuer)
-        signed = agent.sign()
-
-        @settings(max_examples=150)
-        @given(where=st.integers(0, 10_000), what=st.integers(1, 255))
-        def change(where: int, what: int) -> None:
-            raw = bytearray(msgspec.json.encode(signed))
-            raw[where % len(raw)] ^= what
-            status, answer = runner.run(agent.request(bytes(raw), context=context))
-            if status in (204, 409):
-                # A byte that means nothing: another spelling of what was signed.
-                assert msgspec.json.decode(bytes(raw), type=SignedRegistration) == signed
-            else:
-                assert 400 <= status < 500
-                assert said(answer).why
-
-        change()
-
-
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-
-async def _connect(agent: scene.AgentDoor, context: ssl.SSLContext) -> Streams:
-    return await asyncio.open_connection(*agent.door.address, ssl=context, server_hostname=node_host(NODE))
-
-
-async def _serial(streams: Streams, agent: scene.AgentDoor) -> str:
-    """The serial number that the connection was made with, once it has shown that it still serves."""
-    reader, writer = streams
-    writer.write(f"GET {PATH_REGISTRATIONS}/{UID} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-    head = await reader.readuntil(b"\r\n\r\n")
-    assert b" 404 " in head
-    length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-    await reader.readexactly(length)
-    serial: str = writer.get_extra_info("peercert")["serialNumber"]
-    return serial

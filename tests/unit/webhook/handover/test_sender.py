@@ -181,10 +181,10 @@ async def test_a_registration_that_the_agent_refuses_is_counted_as_refused(log_l
 async def test_a_node_that_cannot_be_reached_is_left_alone_for_a_while_and_then_tried_again() -> None:
     async with sending() as sent:
         await sent.webhook.api.put_pod()
-        sent.agent.door._contexts = NodeContexts()  # every connection ends at once
+        sent.agent.listener._context = NodeContexts().server  # every connection ends at once
         assert await sent.send() is Outcome.UNREACHABLE
         before = len(sent.webhook.clock.slept)
-        sent.agent.door._contexts = sent.agent.contexts
+        sent.agent.listener._context = sent.agent.contexts.server
         assert await sent.send() is Outcome.UNREACHABLE
         assert len(sent.webhook.clock.slept) == before + 1  # the look at the pod, and no attempt
         sent.webhook.clock.move(REST_S)
@@ -194,7 +194,7 @@ async def test_a_node_that_cannot_be_reached_is_left_alone_for_a_while_and_then_
 async def test_a_connection_that_breaks_once_is_tried_again() -> None:
     async with sending() as sent:
         await sent.webhook.api.put_pod()
-        sent.agent.door._contexts = Broken(sent.agent.contexts, times=2)
+        sent.agent.listener._context = Broken(sent.agent.contexts, times=2).server
         assert await sent.send() is Outcome.DELIVERED
 
 
