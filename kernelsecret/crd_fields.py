@@ -313,7 +313,7 @@ RULES: Final[Mapping[type[msgspec.Struct], tuple[Rule, ...]]] = {
     Requirement: (
         Rule(
             "self.operator in ['In', 'NotIn'] == (has(self.values) && size(self.values) > 0)",
-            "needs at least one value with In and NotIn, and none with Exists and DoesNotExist",
+            "needs values with In and NotIn, and none with Exists and DoesNotExist; add or remove them",
             ".values",
         ),
     ),

@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernelsecret.interceptor import AccessAction, AccessFrom, Mode, OnUnavailable, Placement, Unenforced
+from kernelsecret.interceptor import (
+    AccessAction,
+    AccessFrom,
+    EphemeralContainers,
+    Mode,
+    OnUnavailable,
+    Placement,
+    Unenforced,
+)
 from kernelsecret.problems import Invalid, Problem
 from kernelsecret.validation import MAX_FILES, plain_name_problem, read_interceptor, relative_path_problem
 from kernelsecret.validation_limits import SIGNALS
@@ -51,6 +59,8 @@ def test_the_defaults_are_the_strict_ones() -> None:
     assert read.delivery.modes == (Mode.EBPF,)
     assert read.delivery.placement is Placement.PREFER
     assert read.delivery.on_unavailable is OnUnavailable.KEEP
+    assert read.delivery.containers == ()
+    assert read.access.ephemeral_containers is EphemeralContainers.REFUSE
     assert read.secrets[0].files[0].mode == 0o440
     assert (read.rotation.poll_interval, read.rotation.min_interval, read.rotation.notify) == ("1s", "0s", None)
     assert read.limits.open_files == 256
@@ -71,6 +81,9 @@ def test_status_and_metadata_of_the_api_server_are_passed_over() -> None:
         ("kind", "Secret", "kind", "is not SecretInterceptor"),
         ("metadata.name", "Not_A_Name", "metadata.name", "not the name"),
         ("spec.namespaceSelector", MISSING, "spec.namespaceSelector", "missing"),
+        ("metadata.name", "true", "metadata.name", "meaning of its own"),
+        ("metadata.name", "false", "metadata.name", "meaning of its own"),
+        ("metadata.name", "kubernetes.io", "metadata.name", "meaning of its own"),
         ("spec.secrets", MISSING, "spec.secrets", "missing"),
         ("spec.secrets", [], "spec.secrets", "empty"),
         ("spec.secret", [], "spec.secret", "no such field"),
@@ -105,6 +118,21 @@ def test_status_and_metadata_of_the_api_server_are_passed_over() -> None:
         ("spec.delivery.modes", [], "spec.delivery.modes", "empty"),
         ("spec.delivery.modes", ["ebpf", "ebpf"], "spec.delivery.modes[1]", "twice"),
         ("spec.delivery.modes", ["bpf"], "spec.delivery.modes[0]", "invalid enum value 'bpf'"),
+        ("spec.delivery.containers", "app", "spec.delivery.containers", "expected array"),
+        ("spec.delivery.containers", ["App"], "spec.delivery.containers[0]", "not the name of a container"),
+        ("spec.delivery.containers", ["app", ""], "spec.delivery.containers[1]", "use lower-case letters"),
+        ("spec.delivery.containers", ["a" * 64], "spec.delivery.containers[0]", "63 at most"),
+        ("spec.delivery.containers", ["app", "web", "app"], "spec.delivery.containers[2]", "twice"),
+        ("spec.delivery.containers", [f"c{n}" for n in range(65)], "spec.delivery.containers", "at most 64"),
+        ("spec.access.ephemeralContainers", "yes", "spec.access.ephemeralContainers", "invalid enum value 'yes'"),
+        ("spec.secrets.0.source", {"vault": {"path": ""}}, "spec.secrets[0].source.vault.path", "empty"),
+        ("spec.secrets.0.source", {"vault": {"path": "x" * 1025}}, "spec.secrets[0].source.vault.path", "1024"),
+        (
+            "spec.secrets.0.source",
+            {"vault": {"path": "a", "role": "r" * 254}},
+            "spec.secrets[0].source.vault.role",
+            "253",
+        ),
         ("spec.access.from", "root", "spec.access.from", "invalid enum value"),
         ("spec.access.from", "binaries", "spec.access.binaries", "empty"),
         ("spec.access.binaries", ["bin/sh"], "spec.access.binaries[0]", "absolute path"),
@@ -116,6 +144,7 @@ def test_status_and_metadata_of_the_api_server_are_passed_over() -> None:
         ("spec.rotation.minInterval", "25h", "spec.rotation.minInterval", "24h"),
         ("spec.rotation.notify.signal", "SIGKILL", "spec.rotation.notify.signal", "is not one of SIGHUP"),
         ("spec.rotation.notify.process", "nginx", "spec.rotation.notify.process", "neither 'main' nor"),
+        ("spec.rotation.notify.process", "/" + "x" * 1024, "spec.rotation.notify.process", "neither 'main' nor"),
         ("spec.limits.maxFileBytes", "2Mi", "spec.limits.maxFileBytes", "from 1 to 1048576"),
         ("spec.limits.maxFileBytes", "many", "spec.limits.maxFileBytes", "not a number of bytes"),
         ("spec.limits.openFiles", 0, "spec.limits.openFiles", "from 1 to 4096"),
@@ -156,6 +185,14 @@ def test_every_problem_is_told_at_once() -> None:
         "spec.secrets[1].files[1].path",
         "spec.access.binaries",
     ]
+
+
+def test_the_containers_and_whether_debuggers_may_join_are_read() -> None:
+    thing = changed("spec.delivery.containers", ["app", "migrate-2"])
+    thing["spec"]["access"]["ephemeralContainers"] = "allow"
+    spec = read_interceptor(thing).spec
+    assert spec.delivery.containers == ("app", "migrate-2")
+    assert spec.access.ephemeral_containers is EphemeralContainers.ALLOW
 
 
 @pytest.mark.parametrize("name", ["tls.crt", ".dockerconfigjson", "a..b", "ü", "with space", "x" * 255])
