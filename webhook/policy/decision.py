@@ -146,7 +146,7 @@ def _interceptor(pod: Pod, namespace: str, labels: Mapping[str, str], view: View
     wanted = pod.annotations[ANNOTATION_INJECT]
     if wanted != ANNOTATION_INJECT_ANY:
         return _named(wanted, pod, namespace, labels, view), f"the interceptor {quoted(wanted)}, which the pod names"
-    found = view.interceptors.selecting(namespace, labels, pod.labels)
+    found = view.interceptors.selecting(labels, pod.labels)
     if len(found) == 1:
         return found[0], f"{quoted(found[0].metadata.name)} is the only interceptor that selects the pod"
     doubt = Doubt(namespace=namespace, interceptor=ALL)

@@ -1,42 +1,20 @@
 """The interceptors that are known, and which of them select a pod. Pure: whoever watches puts and removes.
 
-With hundreds of them, asking each whether it selects a pod would cost more than the rest of a review. So those that
-select a namespace are found once for each namespace, and are then sorted by one label that their pods must have.
+With hundreds of them, asking each whether it selects a pod would cost more than the rest of a review. So they are
+sorted by one label that the namespace must have and one that the pod must have; only those of a pod's own labels are
+asked.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from kernelsecret.interceptor import SecretInterceptor
+from kernelsecret.selectors import LabelSelector
 
-_REMEMBERED = 4096
-"""Namespaces whose interceptors are kept."""
-
-
-class _Sorted:
-    """The interceptors that select one namespace, by a label that a pod must have for them to select it."""
-
-    def __init__(self, labels: Mapping[str, str], interceptors: Iterable[SecretInterceptor]) -> None:
-        self.labels = labels
-        self._by_label: dict[tuple[str, str], list[SecretInterceptor]] = {}
-        self._others: list[SecretInterceptor] = []
-        for one in interceptors:
-            if one.metadata.deletion_timestamp or not one.spec.namespace_selector.matches(labels):
-                continue
-            wanted = one.spec.pod_selector.match_labels
-            if wanted:
-                self._by_label.setdefault(next(iter(wanted.items())), []).append(one)
-            else:
-                self._others.append(one)
-
-    def selecting(self, pod_labels: Mapping[str, str]) -> list[SecretInterceptor]:
-        found = [one for one in self._others if one.spec.pod_selector.matches(pod_labels)]
-        for pair in pod_labels.items():
-            for one in self._by_label.get(pair, ()):
-                if one.spec.pod_selector.matches(pod_labels):
-                    found.append(one)
-        return found
+_Pair = tuple[str, str]
+_Key = tuple[_Pair | None, _Pair | None]
 
 
 class Interceptors:
@@ -45,7 +23,7 @@ class Interceptors:
     def __init__(self, interceptors: Iterable[SecretInterceptor] = ()) -> None:
         self.generation = 0
         self._known: dict[str, SecretInterceptor] = {}
-        self._sorted: dict[str, _Sorted] = {}
+        self._sorted: dict[_Key, list[SecretInterceptor]] | None = None
         for one in interceptors:
             self.put(one)
 
@@ -71,23 +49,38 @@ class Interceptors:
     def __iter__(self) -> Iterator[SecretInterceptor]:
         return iter(self._known.values())
 
-    def selecting(
-        self, namespace: str, namespace_labels: Mapping[str, str], pod_labels: Mapping[str, str]
-    ) -> list[SecretInterceptor]:
-        """All that select the pod and are not being deleted, in no particular order.
-
-        `namespace_labels` is a new mapping whenever the labels change: its identity is what is compared.
-        """
-        known = self._sorted.get(namespace)
-        if known is None or known.labels is not namespace_labels:
-            if len(self._sorted) >= _REMEMBERED:
-                self._sorted.clear()
-            known = self._sorted[namespace] = _Sorted(namespace_labels, self._known.values())
-        return known.selecting(pod_labels)
+    def selecting(self, namespace_labels: Mapping[str, str], pod_labels: Mapping[str, str]) -> list[SecretInterceptor]:
+        """All that select the pod and are not being deleted, in no particular order."""
+        if self._sorted is None:
+            self._sorted = _sorted(one for one in self._known.values() if not one.metadata.deletion_timestamp)
+        of_pod = (None, *pod_labels.items())
+        return [
+            one
+            for space in (None, *namespace_labels.items())
+            for pod in of_pod
+            for one in self._sorted.get((space, pod), ())
+            if one.spec.namespace_selector.matches(namespace_labels) and one.spec.pod_selector.matches(pod_labels)
+        ]
 
     def _changed(self) -> None:
         self.generation += 1
-        self._sorted.clear()
+        self._sorted = None
+
+
+def _sorted(interceptors: Iterable[SecretInterceptor]) -> dict[_Key, list[SecretInterceptor]]:
+    """By the rarest label of each selector, None where a selector asks for no value of its own."""
+    every = list(interceptors)
+    spaces = Counter(pair for one in every for pair in one.spec.namespace_selector.match_labels.items())
+    pods = Counter(pair for one in every for pair in one.spec.pod_selector.match_labels.items())
+    made: dict[_Key, list[SecretInterceptor]] = {}
+    for one in every:
+        key = _rarest(one.spec.namespace_selector, spaces), _rarest(one.spec.pod_selector, pods)
+        made.setdefault(key, []).append(one)
+    return made
+
+
+def _rarest(selector: LabelSelector, counts: Counter[_Pair]) -> _Pair | None:
+    return min(selector.match_labels.items(), key=counts.__getitem__, default=None)
 
 
 def _decides(interceptor: SecretInterceptor) -> tuple[object, ...]:

@@ -22,7 +22,7 @@ class View(Protocol):
         """All valid interceptors that are known, with those that are being deleted."""
 
     def namespace_labels(self, name: str) -> Mapping[str, str] | None:
-        """Labels of a namespace, None where it is not known. A new mapping whenever they change."""
+        """Labels of a namespace, None where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
