@@ -96,20 +96,21 @@ def decide(
     )
 
 
+def claimed(request: PublishRequest, known: VolumePlan) -> VolumePlan:
+    """The plan of a volume that is published, with what this request says of whose it is: to be compared."""
+    group = known.fs_group if request.fs_group is None else request.fs_group
+    return replace(
+        known, target_path=request.target_path, pod=request.pod, interceptor=request.interceptor, fs_group=group
+    )
+
+
 def refresh(request: PublishRequest, pod: LivePod, node: str, known: VolumePlan) -> VolumePlan:
-    """What is asked for of a volume that is published: its plan, with what this request says of whose it is. Raises
-    Refused where the live pod says otherwise.
+    """As `claimed`. Raises Refused where the live pod says otherwise.
 
     The pod may be ending, and no registration is needed: nothing is opened that is not open already.
     """
     _pod_agrees(request, pod, node)
-    return replace(
-        known,
-        target_path=request.target_path,
-        pod=request.pod,
-        interceptor=request.interceptor,
-        fs_group=_group(request, pod),
-    )
+    return replace(claimed(request, known), fs_group=_group(request, pod))
 
 
 def _pod_agrees(request: PublishRequest, pod: LivePod, node: str) -> None:

@@ -73,8 +73,11 @@ def open_kernel(
     failed: Callable[[BaseException], None],
     tuning: Tuning = DEFAULT_TUNING,
     object_path: Path = OBJECT,
+    worked: Callable[[], None] = lambda: None,
 ) -> NodeKernel:
-    """Load or adopt the programs below `run_dir`. Raises KernelError or MountError where BPF does not work."""
+    """Load or adopt the programs below `run_dir`. Raises KernelError or MountError where BPF does not work. `failed`
+    and `worked` hear of what is freed, see Graveyard.
+    """
     volumes = prepare_folder(run_dir)
     bpffs = run_dir / BPFFS
     bpffs.mkdir(exist_ok=True)
@@ -82,7 +85,7 @@ def open_kernel(
         mounts.mount_new("bpf", bpffs, "mode=700")
     programs = open_programs(bpffs, facts, tuning, object_path)
     maps = Maps(programs)
-    grave = Graveyard(maps.fence, failed)
+    grave = Graveyard(maps.fence, failed, worked)
     secrets = SharedSecrets(maps, grave)
     pods = Pods(maps, facts.cgroup.root if facts.cgroup else None)
     engine = IterEngine(volumes, bpffs, programs, maps, secrets, pods, grave)

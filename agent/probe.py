@@ -48,6 +48,20 @@ class ProbeFailed(KernelSecretError):
     """The canary did not do what a secret must do; the text says what it did instead."""
 
 
+PASSING = frozenset(
+    (
+        *(errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.ENOMEM, errno.ENOSPC, errno.EMFILE, errno.ENFILE),
+        *(errno.EROFS, errno.ETIMEDOUT),
+    )
+)
+"""What a kernel says that can, and does not just now."""
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether a probe that failed so may succeed later without anybody changing the node's kernel. Pure."""
+    return getattr(error, "errno", None) in PASSING
+
+
 def report(facts: NodeFacts, reason: str) -> ProbeReport:
     """The report of a probe that ended with `reason` (empty: everything worked)."""
     engine = EngineName.TMPFS if reason else EngineName.ITER

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from agent.decision import decide, refresh
+from agent.decision import claimed, decide, refresh
 from agent.delivery.mounts import MountError
 from agent.delivery.quota import Ledger
 from agent.delivery.state import StateUnwritable, VolumeState
@@ -97,10 +97,11 @@ class NodePublisher:
 
     async def _end(self, volume_id: str, reason: str) -> bool:
         state = await self._volumes.unpublish(volume_id)
+        self._conditions.clear(Reason.ADOPTION_INCOMPLETE, volume_id)
         if state is None:
             return False
         self._ledger.release(volume_id)
-        for held in (Reason.QUOTA_EXCEEDED, Reason.RIGHT_ENDED, Reason.ADOPTION_INCOMPLETE):
+        for held in (Reason.QUOTA_EXCEEDED, Reason.RIGHT_ENDED):
             self._conditions.clear(held, volume_id)
         self._rotator.forget_unused()
         pod = state.plan.pod
@@ -136,16 +137,28 @@ class NodePublisher:
         self._on_published(plan.volume_id)
 
     async def _refresh(self, request: PublishRequest, known: VolumePlan) -> None:
-        """Asked for again: whose it is must still agree, and what it may show is looked at beside. It is no error that
-        its right has ended: what its readers meet then has been decided, and there is nothing to mount."""
-        pod = await self._pod(request, fresh=False)
+        """Asked for again: whose it is must still agree, and what it may show is looked at beside.
+
+        It is no error that its right has ended: what its readers meet then has been decided. Nor that the cluster
+        cannot be asked: nothing is opened by it, and a container that restarts meanwhile must find its volume.
+        """
         try:
-            plan = refresh(request, pod, self._node, known)
-        except Refused:
-            plan = refresh(request, await self._pod(request, fresh=True), self._node, known)
+            plan = await self._refreshed(request, known)
+        except Refused as refusal:
+            if refusal.code is not Code.UNAVAILABLE:
+                raise
+            plan = claimed(request, known)
         self._volumes.check(plan)
-        self._volumes.show_again(plan.volume_id)
-        self._on_published(plan.volume_id)
+        self._volumes.show_again(known.volume_id)
+        self._on_published(known.volume_id)
+
+    async def _refreshed(self, request: PublishRequest, known: VolumePlan) -> VolumePlan:
+        try:
+            return refresh(request, await self._pod(request, fresh=False), self._node, known)
+        except Refused as refusal:
+            if refusal.code is Code.UNAVAILABLE:
+                raise
+            return refresh(request, await self._pod(request, fresh=True), self._node, known)
 
     async def _decide(self, request: PublishRequest) -> VolumePlan:
         """By what is held of the cluster; and by what it says just now before anything is refused."""
@@ -211,6 +224,7 @@ class NodePublisher:
             raise
         for reason in (Reason.KERNEL_LIMIT, Reason.BPFFS_READ_ONLY, Reason.STATE_UNWRITABLE):
             self._conditions.clear(reason)
+        self._conditions.clear(Reason.ADOPTION_INCOMPLETE, plan.volume_id)
         return state
 
     def _limit(self, plan: VolumePlan, error: KernelError | MountError | OSError) -> Refused:

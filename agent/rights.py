@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 
 from agent.delivery.mounts import MountError
 from agent.delivery.state import StateUnwritable, VolumeState
@@ -29,6 +30,8 @@ from telemetry.logs import get_logger, problem
 
 AGAIN_S = 5.0
 """When to try again what could not be judged or done."""
+AT_ONCE = 16
+"""Volumes that are judged side by side: each may take questions to the API server."""
 
 log = get_logger("rights")
 
@@ -38,6 +41,14 @@ Fetch = Callable[[VolumePlan], Awaitable[Mapping[SecretRef, SecretVersion]]]
 
 class _Unknown(Exception):
     """The cluster does not have the pod: kubelet ends its volumes, nobody else."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """Why the right has ended, None while it holds; and the interceptor that said so."""
+
+    why: Refused | None
+    interceptor: SecretInterceptor | None
 
 
 class Rights:
@@ -87,42 +98,47 @@ class Rights:
         names = {state.plan.volume_id for state in self._volumes.all()} if self._all else set(self._asked)
         self._all = False
         self._asked.clear()
-        left = set(names)
-        for volume_id in sorted(names):
-            try:
-                if await self._judge(volume_id):
-                    left.discard(volume_id)
-            except _Unknown:
-                left.discard(volume_id)
-            except Refused as refusal:
-                if refusal.code is Code.UNAVAILABLE:
-                    break  # nor would the others be known
-            await asyncio.sleep(0)
-        self._asked |= left
-        return not left
+        left = sorted(names)
+        done: set[str] = set()
+        for first in range(0, len(left), AT_ONCE):
+            group = left[first : first + AT_ONCE]
+            verdicts = await asyncio.gather(*map(self._settled, group))
+            done |= {volume_id for volume_id, verdict in zip(group, verdicts, strict=True) if verdict}
+            if None in verdicts:
+                break  # nor would the others be known
+        self._asked |= names - done
+        return done == names
+
+    async def _settled(self, volume_id: str) -> bool | None:
+        """Whether a volume is as it should be; None where the cluster does not answer."""
+        try:
+            return await self._judge(volume_id)
+        except _Unknown:
+            return True
+        except Refused as refusal:
+            return None if refusal.code is Code.UNAVAILABLE else False
 
     async def _judge(self, volume_id: str) -> bool:
-        """Whether it is as it should be now. Raises Refused or _Unknown where that is not known."""
         state = self._volumes.get(volume_id)
         if state is None:
             return True
-        why = await self._why(state.plan, fresh=False)
-        if why is not None and not self._volumes.is_withheld(state):
+        verdict = await self._verdict(state.plan, fresh=False)
+        if verdict.why is not None and not self._volumes.is_withheld(state):
             try:  # what is held may be older than what let it be published
-                why = await self._why(state.plan, fresh=True)
+                verdict = await self._verdict(state.plan, fresh=True)
             except Refused as refusal:
                 if refusal.code is not Code.UNAVAILABLE:
                     raise
         state = self._volumes.get(volume_id)
         if state is None:
             return True
-        if why is not None:
-            return self._volumes.is_withheld(state) or self._end(state, why)
+        if verdict.why is not None:
+            return self._volumes.is_withheld(state) or self._end(state, verdict.why)
         if not self._volumes.is_served(state):
             return await self._return(state)
-        return await self._follow_policy(state)
+        return verdict.interceptor is None or self._follow_policy(state, verdict.interceptor)
 
-    async def _why(self, plan: VolumePlan, *, fresh: bool) -> Refused | None:
+    async def _verdict(self, plan: VolumePlan, *, fresh: bool) -> _Verdict:
         try:
             pod = await self._cluster.pod(plan.pod.namespace, plan.pod.name, plan.pod.uid, fresh=fresh)
         except Refused as refusal:
@@ -131,7 +147,8 @@ class Rights:
             raise
         if pod.uid != plan.pod.uid:
             raise _Unknown
-        return ended(plan, pod, await self._interceptor(plan.interceptor, fresh), self._sources)
+        interceptor = await self._interceptor(plan.interceptor, fresh)
+        return _Verdict(ended(plan, pod, interceptor, self._sources), interceptor)
 
     async def _interceptor(self, name: str, fresh: bool) -> SecretInterceptor | None:
         try:
@@ -173,7 +190,10 @@ class Rights:
 
     async def _return(self, state: VolumeState) -> bool:
         plan = state.plan
-        versions = await self._fetch(plan) if self._volumes.needs_values(state) else {}
+        try:
+            versions = await self._fetch(plan) if self._volumes.needs_values(state) else {}
+        except Refused:
+            return False  # the rotation says of each secret what is wrong with it
         if self._volumes.get(plan.volume_id) is None:
             return True
         is_done = self._tried(plan, lambda: self._volumes.return_right(plan.volume_id, versions))
@@ -201,11 +221,10 @@ class Rights:
         self._on_returned(returned)
         return is_done
 
-    async def _follow_policy(self, state: VolumeState) -> bool:
+    def _follow_policy(self, state: VolumeState, interceptor: SecretInterceptor) -> bool:
         """While the right holds, the interceptor says what is to happen at its end."""
-        interceptor = await self._cluster.interceptor(state.plan.interceptor)
         policy = OnUnavailable(interceptor.spec.delivery.on_unavailable)
-        if policy is state.plan.on_unavailable or self._volumes.get(state.plan.volume_id) is not state:
+        if policy is state.plan.on_unavailable:
             return True
         return self._tried(state.plan, lambda: self._volumes.set_policy(state.plan.volume_id, policy))
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
+from agent.ahead import Ahead
 from agent.delivery.mounts import MountError
 from agent.delivery.notify import Notifier
 from agent.delivery.quota import Ledger
@@ -52,6 +53,8 @@ class Rotator:
         self._timers: dict[SecretRef, asyncio.TimerHandle] = {}
         self._retry_s: dict[SecretRef, float] = {}
         self._fetches: set[asyncio.Task[None]] = set()
+        self._ahead = Ahead(time.monotonic)
+        self._forgetting: asyncio.TimerHandle | None = None
 
     def watch(self, ref: SecretRef) -> None:
         """Hear of the secret's changes from now on. Idempotent."""
@@ -59,9 +62,23 @@ class Rotator:
             self._seen.setdefault(ref, 0)
             self._watches[ref] = self._sources[ref.source].watch(ref, self)
 
+    async def expect(self, refs: Iterable[SecretRef], for_s: float) -> None:
+        """Watch these for so many seconds, as far as there is room, and have their values at hand: a volume that shows
+        them is going to be published."""
+        for ref in self._ahead.admit(refs, for_s):
+            try:
+                self.watch(ref)
+                if self._ahead.get(ref) is None:
+                    await self.fetch(ref)
+            except Refused:
+                self._ahead.drop(ref)  # the publish will hear why
+        if self._forgetting is not None:
+            self._forgetting.cancel()
+        self._forgetting = asyncio.get_running_loop().call_later(for_s + 0.1, self.forget_unused)
+
     def forget_unused(self) -> None:
-        """Stop watching secrets that no volume shows."""
-        for ref in set(self._watches) - self._volumes.refs():
+        """Stop watching secrets that no volume shows, and that none is expected to."""
+        for ref in set(self._watches) - self._volumes.refs() - self._ahead.refs():
             self._watches.pop(ref)()
             self._waiting.pop(ref, None)
             if timer := self._timers.pop(ref, None):
@@ -74,11 +91,13 @@ class Rotator:
     async def fetch(self, ref: SecretRef) -> SecretVersion:
         """The version that is current when this returns, and shown wherever the secret is shown already."""
         self.watch(ref)
-        while True:
+        version = self._ahead.get(ref)  # as current as its watch is
+        while version is None:
             before = self._seen.get(ref, 0)
-            version = await self._sources[ref.source].fetch(ref)
+            fetched = await self._sources[ref.source].fetch(ref)
             if self._seen.get(ref, 0) == before:  # else a newer one may have come meanwhile
-                break
+                version = fetched
+        self._ahead.put(version)
         if self._volumes.showing(ref):
             self._show(version)
         return version
@@ -87,6 +106,7 @@ class Rotator:
         """A source read a new version."""
         ref = version.ref
         self._seen[ref] = self._seen.get(ref, 0) + 1
+        self._ahead.put(version)
         self._metrics.source_up(ref.source, True)
         self._conditions.clear(Reason.SOURCE_DOWN, str(ref))
         wait = self._earliest(ref) - time.monotonic()
@@ -99,12 +119,15 @@ class Rotator:
 
     def failed(self, ref: SecretRef, problem: str) -> None:
         """A source cannot be read; the last good version goes on being served."""
+        self._ahead.drop(ref)
         self._metrics.source_error(ref.source)
         self._metrics.source_up(ref.source, False)
         self._conditions.hold(Reason.SOURCE_DOWN, str(ref), problem)
 
     def close(self) -> None:
         """Stop every watch, timer and retry."""
+        if self._forgetting is not None:
+            self._forgetting.cancel()
         for stop in self._watches.values():
             stop()
         self._watches.clear()

@@ -10,6 +10,7 @@ from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
+from agent.api_side import ApiSide, uses_api
 from agent.csi.driver import NodeService
 from agent.csi.identity import IdentityService, RegistrationService
 from agent.csi.paths import KubeletTargets
@@ -26,6 +27,7 @@ from agent.kernel.node import NodeFacts, read_facts
 from agent.kernel.programs import Tuning
 from agent.kernel.ring import EventRing
 from agent.kernel_events import KernelEvents
+from agent.kube.cluster import Cluster
 from agent.kube.files import FileCluster
 from agent.model import EngineName, Source
 from agent.node_kernel import LOCK, NodeKernel, has_pins, open_kernel, prepare_folder
@@ -36,7 +38,8 @@ from agent.observe.health import HealthServer
 from agent.observe.metrics import Metrics
 from agent.observe.recorder import Recorder
 from agent.observe.records import Adopted
-from agent.probe import ProbeReport, probe, report
+from agent.prefetch import Prefetch
+from agent.probe import ProbeReport, may_pass, probe, report
 from agent.publisher import NodePublisher
 from agent.reachable import ToldCluster
 from agent.rights import Rights
@@ -52,6 +55,8 @@ from telemetry.logkeys import Event
 from telemetry.logs import configure, get_logger, problem
 
 STOP_GRACE_S = 5.0
+SYNC_S = 3.0
+"""How long a starting agent waits for its first view of the cluster; without it, it goes on with what it knows."""
 VERSION = "0.1.0"
 
 log = get_logger("agent")
@@ -80,6 +85,8 @@ class Agent:
         self.volumes: Volumes | None = None
         self.kernel: NodeKernel | None = None
         self.events: KernelEvents | None = None
+        self.api: ApiSide | None = None
+        self._probe_may_pass = False
         self._closing = AsyncExitStack()
 
     async def start(self) -> None:
@@ -101,7 +108,7 @@ class Agent:
         cgroup_root = facts.cgroup.root if facts.cgroup else None
         notifier = Notifier(kernel.pods if kernel else None, cgroup_root)
         rotator = Rotator(volumes, sources, notifier, self.ledger, self.metrics, self.conditions, self.recorder)
-        cluster = ToldCluster(FileCluster(settings.cluster_dir), self.conditions)
+        cluster = ToldCluster(self._seen_cluster(), self.conditions)
         publisher = NodePublisher(
             settings.node,
             cluster,
@@ -125,14 +132,16 @@ class Agent:
         for source in sources.values():
             self._closing.push_async_callback(source.close)
         self._closing.callback(rotator.close)
+        self._background(cluster.run(rights.look))
         await self._serve(publisher, rotator)
+        if self.api:
+            await self._serve_webhook(self.api, Prefetch(cluster, rotator, sources))
         if kernel:
             await self._listen_to_kernel(kernel, volumes)
         await self._adopt(volumes, states, tmpfs, kernel, rotator, rights)
         await publisher.end_orphans(lambda uid: cgroup_root is not None and find_pod(cgroup_root, uid) is not None)
         self.metrics.refresh = lambda: self._refresh(publisher)
         self._background(rights.run())
-        self._background(cluster.run(rights.look))
         publisher.is_ready = True
         log.info(Event.AGENT_READY, engine=volumes.engine.name.value, volumes=len(volumes))
 
@@ -156,7 +165,7 @@ class Agent:
         if is_asked or has_pins(settings.run_dir):
             try:
                 tuning = Tuning(events_per_second=settings.events_per_second)
-                kernel = open_kernel(settings.run_dir, facts, self._freeing_failed, tuning)
+                kernel = open_kernel(settings.run_dir, facts, self._freeing_failed, tuning, worked=self._freeing_worked)
                 self._closing.callback(kernel.close)
                 worker = asyncio.create_task(kernel.grave.run())
                 self._closing.callback(worker.cancel)
@@ -166,6 +175,7 @@ class Agent:
                 raise  # another layout: going on by tmpfs would leave the node's volumes to nobody
             except (KernelSecretError, OSError) as error:
                 reason = reason or said(error)
+                self._probe_may_pass = is_asked and may_pass(error)
         self.report = report(facts, reason)
         log.info(Event.PROBED, engine=self.report.engine.value, reason=reason or None, kernel=facts.kernel)
         if reason and settings.engine == EngineName.ITER.value:
@@ -189,6 +199,25 @@ class Agent:
     def _freeing_failed(self, error: BaseException) -> None:
         self.conditions.hold(Reason.KERNEL_LIMIT, "freeing", said(error))
 
+    def _freeing_worked(self) -> None:
+        self.conditions.clear(Reason.KERNEL_LIMIT, "freeing")
+
+    def _seen_cluster(self) -> Cluster:
+        if not uses_api(self.settings):
+            return FileCluster(self.settings.cluster_dir)
+        self.api = ApiSide(self.settings, self.metrics, self.conditions, self.recorder)
+        self._closing.push_async_callback(self.api.stop)
+        return self.api.cluster
+
+    async def _serve_webhook(self, api: ApiSide, prefetch: Prefetch) -> None:
+        """The webhook need not be there: what it has not brought is asked for when it is needed."""
+        assert self.report is not None
+        self._closing.push_async_callback(prefetch.close)
+        api.on_registered = prefetch.registered
+        await api.start()
+        api.publish_engine(self.report.engine, may_pass=self._probe_may_pass)
+        await api.cluster.wait_synced(SYNC_S)
+
     async def _listen_to_kernel(self, kernel: NodeKernel, volumes: Volumes) -> None:
         self.events = KernelEvents(volumes, kernel.binaries, kernel.maps, self.recorder, self.metrics)
         ring = EventRing(kernel.maps.events_fd, self.events.handle)
@@ -208,6 +237,9 @@ class Agent:
     ) -> None:
         self.adopted = await adoption.adopt(volumes, states, tmpfs, kernel.side() if kernel else None)
         self.metrics.adopted_volumes(self.adopted.kept)
+        for volume_id in self.adopted.lost:
+            why = "what it showed was gone when this agent started; kubelet publishes it again"
+            self.conditions.hold(Reason.ADOPTION_INCOMPLETE, volume_id, why)
         for state in volumes.all():
             self._account(state, volumes)
         rights.recall()
@@ -282,6 +314,7 @@ class Agent:
             "probe": self.report.as_status() if self.report else None,
             "adopted": self.adopted.kept if self.adopted else 0,
             "hardening": self.hardening.as_status(),
+            "cluster": "api" if self.api else "files",
             "conditions": self.conditions.as_status(),
             **served_status(self.volumes, self.kernel.maps if self.kernel else None),
         }

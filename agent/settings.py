@@ -16,7 +16,7 @@ from typing import Any, Self
 import msgspec
 
 from kernelsecret.errors import Code, Refused
-from kernelsecret.names import DRIVER_NAME
+from kernelsecret.names import DRIVER_NAME, HOST_WEBHOOK, PORT_AGENT, PORT_NODES
 from telemetry import options
 from telemetry.options import Option
 from telemetry.setting_types import (
@@ -24,9 +24,11 @@ from telemetry.setting_types import (
     absolute_path,
     address,
     audit_destination,
+    endpoint,
     node_name,
     number,
     one_of,
+    optional_path,
     socket_path,
 )
 
@@ -84,10 +86,36 @@ OPTIONS = (
         "The `file` source: secret `payments/db` is the folder `payments/db` in it.",
     ),
     Option(
+        "cluster",
+        one_of("auto", "api", "files"),
+        "auto",
+        "Where the cluster's own view of pods and policy comes from: the API server (`api`) or files; `auto` takes the"
+        " API server in a pod that has a service-account token, or where a kubeconfig is named.",
+    ),
+    Option(
         "cluster_dir",
         absolute_path,
         "/etc/kernelsecret/cluster",
         "Pods, interceptors and registrations as files, where there is no API server.",
+    ),
+    Option("kubeconfig", optional_path, "", "How to reach the API server from elsewhere than a pod of the cluster."),
+    Option(
+        "registrations_address",
+        address,
+        f"0.0.0.0:{PORT_AGENT}",
+        "Where the webhook hands registrations over, by mutual TLS (with the API server only).",
+    ),
+    Option(
+        "webhook_address",
+        endpoint,
+        f"{HOST_WEBHOOK}:{PORT_NODES}",
+        "The webhook's door for nodes: this node's certificate comes from there, and registrations that it lacks.",
+    ),
+    Option(
+        "identity_token",
+        absolute_path,
+        "/var/run/secrets/kernelsecret.io/identity/token",
+        "The agent's own service-account token for the audience `kernelsecret.io/identity`, which proves its node.",
     ),
     Option("http_address", address, "127.0.0.1:9473", "Health and metrics; anyone who can reach it can read them."),
     Option(
@@ -125,7 +153,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     registration_socket: Path
     admin_socket: Path
     file_source_dir: Path
+    cluster: str
     cluster_dir: Path
+    kubeconfig: Path | None
+    registrations_address: Address
+    webhook_address: Address
+    identity_token: Path
     http_address: Address
     engine: str
     audit_log: Path | None

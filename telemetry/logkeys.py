@@ -98,6 +98,8 @@ class Event(StrEnum):
     LEASE_FAILED = "lease could not be renewed"
     # the kernel
     PROBED = "engine probed"
+    ENGINE_PUBLISHED = "engine published as the node's label"
+    ENGINE_BACK = "engine works again; the agent ends to be started with it"
     PROGRAMS_LOADED = "programs loaded"
     PROGRAMS_SWAPPED = "programs of live links swapped"
     KERNEL_LIMIT = "kernel limit met"

@@ -23,11 +23,13 @@ from kernelsecret.errors import Code, Refused
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """How many volumes were taken over, ended because they were not whole, and found without an owner."""
+    """How many volumes were taken over, ended because they were not whole, and found without an owner. `lost` are those
+    ended that had been published: their pods have no files until kubelet asks again."""
 
     kept: int
     ended: int
     leftovers: int
+    lost: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,8 @@ async def adopt(volumes: Volumes, states: StateFiles, tmpfs: TmpfsEngine, kernel
     leftovers = _end_leftovers(volumes, tmpfs, kernel)
     if kernel:
         _refresh(kernel, kept)
-    return Adopted(len(kept), len(broken), leftovers)
+    lost = tuple(state.plan.volume_id for state in broken if state.phase is Phase.PUBLISHED)
+    return Adopted(len(kept), len(broken), leftovers, lost)
 
 
 def _refuse_to_end(live: Iterable[VolumeState]) -> None:

@@ -27,11 +27,17 @@ class Grave:
 
 
 class Graveyard:
-    """`fence` is a blocking call that returns when every program that was running has ended."""
+    """`fence` is a blocking call that returns when every program that was running has ended. `failed` hears of what
+    could not be freed, `worked` that all of what was due could."""
 
-    def __init__(self, fence: Callable[[], None], failed: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self,
+        fence: Callable[[], None],
+        failed: Callable[[BaseException], None],
+        worked: Callable[[], None] = lambda: None,
+    ) -> None:
         self._fence = fence
-        self._failed = failed
+        self._failed, self._worked = failed, worked
         self._graves: list[Grave] = []
         self._numbers = itertools.count()
         self._wake = asyncio.Event()
@@ -79,8 +85,12 @@ class Graveyard:
                 for grave in ready:
                     heapq.heappush(self._graves, replace(grave, due=asyncio.get_running_loop().time() + RETRY_S))
                 return
+            failures = 0
             for grave in ready:
                 try:
                     grave.free()
                 except Exception as error:  # noqa: BLE001 - one that fails must not keep the others from being freed
+                    failures += 1
                     self._failed(error)
+            if not failures:
+                self._worked()

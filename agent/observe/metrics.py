@@ -29,6 +29,18 @@ DEFINITIONS = (
         ("policy",),
         "Published volumes whose pod has lost its right to them: keep (the last value is served) or refuse.",
     ),
+    Definition(
+        _P + "registrations_total",
+        Counter,
+        ("result",),
+        "Registrations that the webhook brought: held, or refused (also calls of strangers).",
+    ),
+    Definition(
+        _P + "registrations_asked_total",
+        Counter,
+        ("result",),
+        "Times that the webhook was asked for a registration; the result is ok or the refusal's code.",
+    ),
     Definition(_P + "map_bytes", Gauge, ("namespace",), "Bytes of secret values held for the namespace's volumes."),
     Definition(
         _P + "map_quota_bytes",
@@ -99,6 +111,7 @@ class Metrics(Registered):
         self._source = Words("file", "vault", "kubernetes")
         self._engine = Words("iter", "rewrite", "tmpfs")
         self._policy = Words("keep", "refuse")
+        self._brought = Words("held", "refused")
         self._namespace = Words(pattern=r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", limit=1000)
         self._map = Words(pattern=r"[a-z][a-z0-9_]{0,14}", limit=32)
         self._read = Words("served", "refused")
@@ -121,6 +134,14 @@ class Metrics(Registered):
     def volumes_without_right(self, policy: str, count: int) -> None:
         """How many volumes are kept or refused now."""
         self._gauge("volumes_without_right", self._policy(policy)).set(count)
+
+    def registration(self, result: str) -> None:
+        """A registration that was brought is `held` or was `refused`."""
+        self._counter("registrations_total", self._brought(result)).inc()
+
+    def registration_asked(self, result: str) -> None:
+        """The webhook was asked: `ok` or the refusal's code."""
+        self._counter("registrations_asked_total", self._code(result)).inc()
 
     def namespace_usage(self, namespace: str, bytes_: int, quota_bytes: int | None) -> None:
         """What a namespace holds, and may hold (None: no bound)."""

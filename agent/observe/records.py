@@ -182,6 +182,18 @@ class RightReturned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RegistrationRefused:
+    """Somebody brought a registration that was not taken. `pod_uid` is what was claimed, so it may be anything."""
+
+    event: ClassVar[str] = "registration-refused"
+    time_ns: int
+    pod_uid: str
+    code: str
+    field: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KernelLimit:
     """The kernel said no (a full map, ENOMEM, EMFILE): `call` is what was tried, `errno` its name; the last good value
     is served on.
@@ -196,7 +208,16 @@ class KernelLimit:
 
 
 Record = (
-    ReadRecord | Published | PublishRefused | Unpublished | Rotated | Adopted | RightEnded | RightReturned | KernelLimit
+    ReadRecord
+    | Published
+    | PublishRefused
+    | Unpublished
+    | Rotated
+    | Adopted
+    | RightEnded
+    | RightReturned
+    | RegistrationRefused
+    | KernelLimit
 )
 RECORD_TYPES: tuple[type, ...] = get_args(Record)
 

@@ -295,6 +295,7 @@ async def test_a_value_that_outgrows_its_quota_is_served_and_told(node: Node, se
 
 async def test_a_cluster_that_cannot_be_seen_ends_no_volume(node: Node, served: Pod) -> None:
     """Not seen is not gone: a pod without a cgroup here has nobody else to speak for it."""
+    late = node.pod("late", "payments")
     await node.started()
     await published(node, served)
     node.kill()
@@ -304,9 +305,12 @@ async def test_a_cluster_that_cannot_be_seen_ends_no_volume(node: Node, served: 
     await node.started()
     assert node.status()["adopted"] == 1
     assert [one["pod"] for one in node.status()["volumes"]] == ["web"]
-    assert (await node.refused(served)).code == "UNAVAILABLE"
+    await node.publish(served)
+    assert "cluster-unreadable" in node.conditions()
+    assert (await node.refused(late)).code == "UNAVAILABLE"
     away.rename(node.cluster)
     await node.publish(served)
+    assert "cluster-unreadable" not in node.conditions()
     node.kill()
     (node.cluster / "pods/shop.web.yaml").unlink()
     await node.started()

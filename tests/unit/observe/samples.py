@@ -14,6 +14,7 @@ from agent.observe.records import (
     PublishRefused,
     ReadRecord,
     Record,
+    RegistrationRefused,
     RightEnded,
     RightReturned,
     Rotated,
@@ -78,6 +79,13 @@ ALL: tuple[Record, ...] = (
         **_POD,
     ),
     RightReturned(time_ns=WHEN, volume_id="csi-0a", interceptor="shop", **_POD),
+    RegistrationRefused(
+        time_ns=WHEN,
+        pod_uid="7c2e8a3e-0000-4000-8000-000000000001",
+        code="PERMISSION_DENIED",
+        field="registration.node",
+        why="is not this node",
+    ),
     KernelLimit(time_ns=WHEN, call="bpf_map_update", errno="ENOMEM", volume_id="csi-0a", namespace="shop"),
 )
 

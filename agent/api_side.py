@@ -1,0 +1,102 @@
+"""Everything of the agent that speaks to the API server or to the webhook, put together: the cluster's view, this
+node's registrations and identity, the label of its Node.
+
+None of it has to answer for the agent to serve what is published, or to be ready for kubelet: a publish that needs what
+is not there is refused with the reason, and kubelet tries it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from agent.engine_label import EngineLabel
+from agent.kube.live import ApiCluster
+from agent.model import EngineName
+from agent.observe.conditions import Conditions, Reason
+from agent.observe.metrics import Metrics
+from agent.observe.recorder import Recorder
+from agent.observe.records import RegistrationRefused
+from agent.registrations.room import RegistrationRoom, RoomEvents, RoomSettings
+from agent.settings import Settings
+from apiclient.client import ApiClient
+from apiclient.connection import ACCOUNT_FOLDER, Connection, from_kubeconfig, in_cluster
+from kernelsecret.errors import Refused
+from kernelsecret.registration import Registration
+
+FILES, API = "files", "api"
+
+
+def uses_api(settings: Settings) -> bool:
+    """Whether the cluster is seen by the API server: as set, and otherwise where there is one to be seen by."""
+    if settings.cluster in (FILES, API):
+        return settings.cluster == API
+    return settings.kubeconfig is not None or (ACCOUNT_FOLDER / "token").is_file()
+
+
+def connection(settings: Settings) -> Connection:
+    """Where the API server is. Raises Refused with what is missing named."""
+    return from_kubeconfig(settings.kubeconfig) if settings.kubeconfig else in_cluster()
+
+
+class ApiSide:
+    """Open it in a running loop; `start` and `stop`."""
+
+    def __init__(self, settings: Settings, metrics: Metrics, conditions: Conditions, recorder: Recorder) -> None:
+        self._settings, self._metrics, self._conditions, self._recorder = settings, metrics, conditions, recorder
+        self.on_registered: Callable[[Registration], None] = lambda registration: None
+        """Who fetches ahead."""
+        self._client = ApiClient(connection(settings), user_agent="kernelsecret-agent")
+        listen, webhook = settings.registrations_address, settings.webhook_address
+        self.room = RegistrationRoom(
+            self._client,
+            RoomSettings(settings.node, listen.host, webhook.host, settings.identity_token, listen.port, webhook.port),
+            RoomEvents(
+                on_registered=self._registered,
+                on_refused=self._refused,
+                on_asked=metrics.registration_asked,
+                on_identity=self._identified,
+            ),
+        )
+        self.cluster = ApiCluster(self._client, settings.node, self.room.registration, self.room.forget)
+        self._label: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Listen for registrations. Raises Refused where the port cannot be had."""
+        await self.room.start()
+
+    def publish_engine(self, engine: EngineName, *, may_pass: bool) -> None:
+        """Keep the Node's label so from now on."""
+        label = EngineLabel(self._client, self._settings.node, self._conditions)
+        self._label = asyncio.create_task(label.run(engine, may_pass=may_pass))
+
+    async def stop(self) -> None:
+        """Idempotent. The label stays."""
+        if self._label is not None:
+            self._label.cancel()
+            await asyncio.gather(self._label, return_exceptions=True)
+        await self.room.stop()
+        await self._client.close()
+
+    def _registered(self, registration: Registration) -> None:
+        self._metrics.registration("held")
+        self.on_registered(registration)
+
+    def _refused(self, pod_uid: str, refused: Refused) -> None:
+        self._metrics.registration("refused")
+        self._recorder.record(
+            RegistrationRefused(
+                time_ns=time.time_ns(),
+                pod_uid=pod_uid,
+                code=refused.code.value,
+                field=refused.field,
+                why=refused.why,
+            )
+        )
+
+    def _identified(self, refused: Refused | None) -> None:
+        if refused is None:
+            self._conditions.clear(Reason.NOT_IDENTIFIED)
+        else:
+            self._conditions.hold(Reason.NOT_IDENTIFIED, why=str(refused))
