@@ -77,9 +77,14 @@ class ClusterView:
         return [name for name, one in self.reflectors.items() if not one.is_current]
 
     @property
+    def ages_s(self) -> dict[str, float]:
+        """How old each collection may be, in seconds; infinite before it was listed."""
+        return {name: one.age_s for name, one in self.reflectors.items()}
+
+    @property
     def age_s(self) -> float:
         """How old the oldest part may be, in seconds."""
-        return max(one.age_s for one in self.reflectors.values())
+        return max(self.ages_s.values())
 
     def _node(self, name: str, _old: Node | None, new: Node | None) -> None:
         if new is None:

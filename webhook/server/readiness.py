@@ -4,13 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import msgspec
 
-from webhook.cluster.view import ClusterView
-from webhook.keeping.keeper import Keeper
+from kernelsecret.errors import Refused
 
 _LOOK_S = 0.05
+
+
+class Known(Protocol):
+    """What is asked of the view of the cluster."""
+
+    @property
+    def unsynced(self) -> Sequence[str]:
+        """Collections that were not listed yet."""
+
+    @property
+    def stale(self) -> Sequence[str]:
+        """Collections that nothing was heard of for a while."""
+
+    @property
+    def ages_s(self) -> Mapping[str, float]:
+        """How old each collection may be, in seconds; infinite before it was listed."""
+
+
+class Keys(Protocol):
+    """What is asked of the keeper of the keys."""
+
+    @property
+    def is_ready(self) -> bool:
+        """There is a valid certificate."""
+
+    def problems(self) -> Sequence[Refused]:
+        """What stands against it."""
 
 
 class Readiness:
@@ -19,18 +47,18 @@ class Readiness:
     An API server that is away does not end it: what is known goes on being applied, and `stale` says so.
     """
 
-    def __init__(self, view: ClusterView, keeper: Keeper) -> None:
-        self._view = view
-        self._keeper = keeper
+    def __init__(self, known: Known, keys: Keys) -> None:
+        self._known = known
+        self._keys = keys
         self.is_draining = False
         """Set when the process has been told to end."""
 
     @property
     def missing(self) -> list[str]:
         """What stands against it, in words."""
-        missing = [f"{name}: not listed yet" for name in self._view.unsynced]
-        if not self._keeper.is_ready:
-            missing += [str(problem) for problem in self._keeper.problems()]
+        missing = [f"{name}: not listed yet" for name in self._known.unsynced]
+        if not self._keys.is_ready:
+            missing += [str(problem) for problem in self._keys.problems()]
         if self.is_draining:
             missing.append("draining")
         return missing
@@ -47,9 +75,11 @@ class Readiness:
 
     def document(self) -> bytes:
         """What `/readyz` says, as JSON."""
-        ages = {name: _seconds(one.age_s) for name, one in self._view.reflectors.items()}
+        ages = {name: _seconds(age) for name, age in self._known.ages_s.items()}
         missing = self.missing
-        return msgspec.json.encode({"ready": not missing, "missing": missing, "stale": self._view.stale, "age_s": ages})
+        return msgspec.json.encode(
+            {"ready": not missing, "missing": missing, "stale": self._known.stale, "age_s": ages}
+        )
 
 
 def _seconds(age: float) -> float | None:
