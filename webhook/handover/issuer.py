@@ -6,7 +6,7 @@ The judgement is pure. Around it: the live read, a second look where what is kno
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -15,19 +15,18 @@ from apiclient import paths
 from apiclient.client import ApiClient, ApiError
 from certs.signing import SigningKey, sign_registration
 from kernelsecret.errors import Code, Refused
-from kernelsecret.interceptor import SecretInterceptor
 from kernelsecret.names import (
     ANNOTATION_INJECT,
     ANNOTATION_INJECT_ANY,
     ANNOTATION_INTERCEPTOR,
-    LABEL_INJECT,
-    LABEL_INJECT_ENABLED,
     LABEL_INJECTED,
     LABEL_INJECTED_YES,
 )
 from kernelsecret.problems import quoted
 from kernelsecret.registration import LIFETIME_S, NONCE_BYTES, Registration, SignedRegistration
+from webhook.policy.decision import FIELD_INJECT, named_interceptor, opted_in_labels
 from webhook.policy.pods import Pod, read_pod
+from webhook.policy.steps import Refusal
 from webhook.policy.view import View
 
 Refresh = Callable[[str, Sequence[str]], Awaitable[None]]
@@ -41,28 +40,22 @@ def injected_interceptor(pod: Pod) -> str:
     return name if name and shows and pod.labels.get(LABEL_INJECTED) == LABEL_INJECTED_YES else ""
 
 
-def require_given(pod: Pod, namespace_labels: Mapping[str, str] | None, interceptor: SecretInterceptor | None) -> None:
+def require_given(pod: Pod, view: View) -> None:
     """Raises Refused unless the pod is still given the interceptor that it was injected with."""
-    name = injected_interceptor(pod)
+    name, namespace = injected_interceptor(pod), pod.metadata.namespace or ""
     if not name:
         why = "admission did not inject this pod"
         raise Refused(Code.FAILED_PRECONDITION, f"metadata.annotations[{ANNOTATION_INTERCEPTOR}]", why)
     if pod.metadata.deletion_timestamp:
         raise Refused(Code.FAILED_PRECONDITION, "metadata.deletionTimestamp", "the pod is being deleted")
-    if (namespace_labels or {}).get(LABEL_INJECT) != LABEL_INJECT_ENABLED:
-        why = f"the namespace has not opted in with '{LABEL_INJECT_ENABLED}'"
-        fix = f"kubectl label namespace {pod.metadata.namespace} {LABEL_INJECT}={LABEL_INJECT_ENABLED}"
-        raise _denied(f"namespace.metadata.labels[{LABEL_INJECT}]", why, fix)
     if pod.annotations.get(ANNOTATION_INJECT) not in (ANNOTATION_INJECT_ANY, name):
         why = f"the pod does not opt in to the interceptor {quoted(name)} any more"
-        raise _denied(f"metadata.annotations[{ANNOTATION_INJECT}]", why, "create the pod anew")
-    if interceptor is None or interceptor.metadata.deletion_timestamp:
-        why = f"the interceptor {quoted(name)} is not there, is being deleted or is not valid"
-        raise _denied(f"metadata.annotations[{ANNOTATION_INTERCEPTOR}]", why, f"create SecretInterceptor {name}")
-    if not interceptor.spec.namespace_selector.matches(namespace_labels or {}):
-        raise _denied(f"interceptor {name}: spec.namespaceSelector", "does not select the pod's namespace")
-    if not interceptor.spec.pod_selector.matches(pod.labels):
-        raise _denied(f"interceptor {name}: spec.podSelector", "does not select the pod")
+        raise Refused(Code.FAILED_PRECONDITION, FIELD_INJECT, why, "create the pod anew")
+    try:
+        named_interceptor(name, pod, namespace, opted_in_labels(namespace, view), view)
+    except Refusal as refusal:
+        problem = refusal.problem
+        raise Refused(Code.PERMISSION_DENIED, problem.field, problem.why, problem.fix) from None
 
 
 def registration_of(pod: Pod, now: datetime, nonce: str) -> Registration:
@@ -115,28 +108,20 @@ class Issuer:
     async def issue(self, pod: Pod) -> SignedRegistration:
         """The signed registration of a live, bound pod. Raises Refused with the field that stands against it."""
         try:
-            self._judge(pod)
+            require_given(pod, self._view)
         except Refused as refused:
             if refused.code is not Code.PERMISSION_DENIED:
                 raise
-            # Only what the pod itself says is fresh; the rest may have changed since it was seen.
+            # What the pod itself says is fresh; the rest may have changed since it was seen.
             await self._refresh(pod.metadata.namespace or "", [injected_interceptor(pod)])
-            self._judge(pod)
+            require_given(pod, self._view)
         registration = registration_of(pod, self._now(), self._nonce())
         try:
             return sign_registration(self._signing_key(), registration)
         except Refused as refused:  # about our key, not about the pod
             raise Refused(Code.UNAVAILABLE, f"signing {refused.field}", refused.why, refused.fix) from None
 
-    def _judge(self, pod: Pod) -> None:
-        labels = self._view.namespace_labels(pod.metadata.namespace or "")
-        require_given(pod, labels, self._view.interceptors.get(injected_interceptor(pod)))
-
 
 def unasked(error: ApiError) -> Refused:
     """What a node is told where the API server did not answer us: even a 403 was about our rights, not about its."""
     return Refused(Code.UNAVAILABLE, error.field, error.why, error.fix)
-
-
-def _denied(field: str, why: str, fix: str = "") -> Refused:
-    return Refused(Code.PERMISSION_DENIED, field, why, fix)

@@ -81,7 +81,7 @@ def decide(pod: Pod, namespace: str, view: View) -> Decision:
 
 
 def _injection(pod: Pod, namespace: str, view: View, steps: list[Step], warnings: list[str]) -> Injection:
-    labels = _namespace_labels(namespace, view)
+    labels = opted_in_labels(namespace, view)
     steps.append(Step(Rule.NAMESPACE, Verdict.YES, f"{FIELD_NAMESPACE} is '{LABEL_INJECT_ENABLED}'"))
     if pod.spec.os and pod.spec.os.name == "windows":
         fix = f"remove the annotation {ANNOTATION_INJECT}, or run the pod on Linux"
@@ -128,7 +128,8 @@ def _holders(
     return frozenset(holders)
 
 
-def _namespace_labels(namespace: str, view: View) -> Mapping[str, str]:
+def opted_in_labels(namespace: str, view: View) -> Mapping[str, str]:
+    """The labels of a namespace that lets its pods opt in. Raises Refusal for any other."""
     labels = view.namespace_labels(namespace)
     label = None if labels is None else labels.get(LABEL_INJECT)
     if labels is not None and label == LABEL_INJECT_ENABLED:
@@ -145,7 +146,8 @@ def _namespace_labels(namespace: str, view: View) -> Mapping[str, str]:
 def _interceptor(pod: Pod, namespace: str, labels: Mapping[str, str], view: View) -> tuple[SecretInterceptor, str]:
     wanted = pod.annotations[ANNOTATION_INJECT]
     if wanted != ANNOTATION_INJECT_ANY:
-        return _named(wanted, pod, namespace, labels, view), f"the interceptor {quoted(wanted)}, which the pod names"
+        named = named_interceptor(wanted, pod, namespace, labels, view)
+        return named, f"the interceptor {quoted(wanted)}, which the pod names"
     found = view.interceptors.selecting(labels, pod.labels)
     if len(found) == 1:
         return found[0], f"{quoted(found[0].metadata.name)} is the only interceptor that selects the pod"
@@ -159,7 +161,8 @@ def _interceptor(pod: Pod, namespace: str, labels: Mapping[str, str], view: View
     raise Refusal(Rule.INTERCEPTOR, FIELD_INJECT, why, "write the name of one of them instead of 'true'", doubt=doubt)
 
 
-def _named(name: str, pod: Pod, namespace: str, labels: Mapping[str, str], view: View) -> SecretInterceptor:
+def named_interceptor(name: str, pod: Pod, namespace: str, labels: Mapping[str, str], view: View) -> SecretInterceptor:
+    """The interceptor of that name. Raises Refusal unless it is valid, stays, and selects namespace and pod."""
     found = view.interceptors.get(name)
     doubt = Doubt(namespace=namespace, interceptor=name)
     if found is None:
