@@ -24,17 +24,20 @@ class Connection(HttpToolsProtocol):
 
     waiting_since: float | None = None
     """The loop's time when the request that is not all here began, None between requests."""
+    unused_since: float | None = None
+    """The loop's time when the connection was made, None from its first request on."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The handshake is done."""
         super().connection_made(transport)
-        self.waiting_since = self.loop.time()
+        self.unused_since = self.loop.time()
         session = transport.get_extra_info("ssl_object")
         certificate = session.getpeercert(binary_form=True) if session is not None else None
         self.app_state = {**self.app_state, _PEER: certificate}
 
     def on_message_begin(self) -> None:
         """The first bytes of a request."""
+        self.unused_since = None
         self.waiting_since = self.loop.time()
         super().on_message_begin()
 
@@ -43,6 +46,13 @@ class Connection(HttpToolsProtocol):
         self.waiting_since = None
         super().on_message_complete()
 
-    def is_late(self, patience_s: float) -> bool:
-        """Whether a request began to arrive longer ago, and has not."""
-        return self.waiting_since is not None and self.loop.time() - self.waiting_since > patience_s
+    def is_late(self, patience_s: float, idle_s: float) -> bool:
+        """Whether a request began to arrive longer than `patience_s` ago, and has not; or none began for `idle_s`.
+
+        The API server opens connections ahead and may use one first after a minute, so a new one is not late sooner
+        than an idle one is. (From its first answer on uvicorn itself sees to that.)
+        """
+        now = self.loop.time()
+        if self.waiting_since is not None:
+            return now - self.waiting_since > patience_s
+        return self.unused_since is not None and now - self.unused_since > idle_s

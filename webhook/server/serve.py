@@ -95,6 +95,6 @@ class Port(uvicorn.Server):
         """Ten times a second."""
         if counter % _TICKS_BETWEEN_SWEEPS == 0:
             for connection in list(self.server_state.connections):
-                if isinstance(connection, Connection) and connection.is_late(PATIENCE_S):
+                if isinstance(connection, Connection) and connection.is_late(PATIENCE_S, KEEP_ALIVE_S):
                     connection.transport.abort()
         return await super().on_tick(counter)

@@ -97,7 +97,7 @@ async def test_the_admission_port_asks_for_no_certificate(old: trustme.CA) -> No
         assert (await client.ask())[2] == b"nobody"
 
 
-@pytest.mark.parametrize("sent", [b"", b"POST /mutate HTT", b"POST / HTTP/1.1\r\ncontent-length: 10\r\n\r\nabc"])
+@pytest.mark.parametrize("sent", [b"POST /mutate HTT", b"POST / HTTP/1.1\r\ncontent-length: 10\r\n\r\nabc"])
 async def test_a_request_that_does_not_arrive_is_given_up(
     old: trustme.CA, monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
@@ -115,14 +115,29 @@ async def test_a_request_that_does_not_arrive_is_given_up(
         assert await client.reader.read() == b""
 
 
-async def test_an_idle_connection_is_kept(old: trustme.CA, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_connection_without_any_request_is_given_up_when_an_idle_one_is(
+    old: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "KEEP_ALIVE_S", 0.05)
+    monkeypatch.setattr(serve, "_TICKS_BETWEEN_SWEEPS", 1)
+    tls = LiveTls(asks_peer=False)
+    tls.use(context_of(old))
+    async with serving(says_who, tls) as port, Client(port, client_context(old)) as client:
+        assert await client.reader.read() == b""
+
+
+@pytest.mark.parametrize("uses", [0, 1])
+async def test_an_idle_connection_is_kept_whether_it_was_used_or_opened_ahead(
+    old: trustme.CA, monkeypatch: pytest.MonkeyPatch, uses: int
+) -> None:
     monkeypatch.setattr(serve, "PATIENCE_S", 0.0)
     monkeypatch.setattr(serve, "_TICKS_BETWEEN_SWEEPS", 1)
     tls = LiveTls(asks_peer=False)
     tls.use(context_of(old))
     swept = asyncio.Event()
     async with serving(says_who, tls) as port, Client(port, client_context(old)) as client:
-        assert (await client.ask())[0] == 200
+        for _ in range(uses):
+            assert (await client.ask())[0] == 200
         ticks = port.on_tick
 
         async def tick(counter: int) -> bool:
