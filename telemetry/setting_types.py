@@ -5,12 +5,9 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path, PurePosixPath
 
 import msgspec
-
-from kernelsecret.quantities import seconds
 
 SOCKET_PATH_BYTES = 107
 _NODE = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
@@ -100,17 +97,6 @@ def number(low: int, high: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
-
-
-def duration(text: str) -> timedelta:
-    """A duration such as `90s` or `720h`, more than nothing."""
-    try:
-        found = timedelta(seconds=seconds(text))
-    except (ValueError, OverflowError):
-        raise ValueError("is not a duration such as 90s, 1h30m or 720h") from None
-    if not found:
-        raise ValueError("is no time at all")
-    return found
 
 
 def optional_path(text: str) -> Path | None:

@@ -11,7 +11,6 @@ from telemetry.options import Option
 from telemetry.setting_types import (
     address,
     audit_destination,
-    duration,
     hosts,
     identity,
     namespace_name,
@@ -83,27 +82,6 @@ OPTIONS = (
         number(1024, 64 << 20),
         str(MAX_BODY),
         "Bytes of the largest review that is read; the API server's own bound is 3 MiB for a request.",
-    ),
-    _option(
-        "authority_lifetime",
-        duration,
-        "8760h",
-        "How long an authority is valid. In the middle of that a new one is published, used an `overlap` later, and the"
-        " old one kept until all that it signed has expired.",
-    ),
-    _option(
-        "leaf_lifetime",
-        duration,
-        "720h",
-        "How long the webhook's certificate is valid; it is renewed when a third of that is left.",
-    ),
-    _option("node_leaf_lifetime", duration, "24h", "How long the certificate of a node's agent is valid."),
-    _option(
-        "overlap",
-        duration,
-        "24h",
-        "How long a new authority or signing key is published before it is used. An agent or an API server that hears"
-        " nothing for longer than that disbelieves the webhook until it hears again.",
     ),
     _option(
         "audit_log",

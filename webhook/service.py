@@ -69,7 +69,7 @@ class Webhook:
         self.client = ApiClient(connection, user_agent="kernelsecret-webhook")
         self.view = ClusterView(self.client)
         self.refresher = Refresher(self.client, self.view, on_read=self.metrics.refreshed)
-        self.keeper = Keeper(self.client, _policy(settings), namespace=settings.namespace)
+        self.keeper = Keeper(self.client, Policy(hosts=_hosts(settings)), namespace=settings.namespace)
         self.readiness = Readiness(self.view, self.keeper)
         self.election = LeaderElection(self.client, settings.namespace, LEASE_WEBHOOK, settings.identity)
         self.status = StatusController(self.client, self.view, on_write=self.metrics.status_write)
@@ -244,16 +244,6 @@ def _leaves(group: ExceptionGroup[Exception]) -> Iterator[Exception]:
 def _hosts(settings: Settings) -> tuple[str, ...]:
     service = f"{SERVICE_WEBHOOK}.{settings.namespace}.svc"
     return tuple(dict.fromkeys((HOST_WEBHOOK, service, *settings.extra_hosts)))
-
-
-def _policy(settings: Settings) -> Policy:
-    return Policy(
-        hosts=_hosts(settings),
-        overlap=settings.overlap,
-        authority_lifetime=settings.authority_lifetime,
-        leaf_lifetime=settings.leaf_lifetime,
-        node_leaf_lifetime=settings.node_leaf_lifetime,
-    )
 
 
 def _peer_hosts(request: Request) -> Sequence[str]:

@@ -9,7 +9,6 @@ import os
 import secrets
 import socket
 from collections.abc import Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,10 +47,6 @@ class Settings(BaseSettings):
     drain_s: int
     finish_s: int
     max_body: int
-    authority_lifetime: timedelta
-    leaf_lifetime: timedelta
-    node_leaf_lifetime: timedelta
-    overlap: timedelta
     audit_log: Path | None
     log_level: str
 

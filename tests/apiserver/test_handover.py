@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from agent.model import PodRef
 from kernelsecret.errors import Code, Refused
@@ -20,11 +21,13 @@ from tests.apiserver.harness.processes import free_port
 from tests.apiserver.harness.webhook import Webhook, serving
 
 NAMESPACE = "handover"
+# The agents live through all tests: a node is given a few certificates only, and then one a minute.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest.fixture(scope="module")
 def handing(nodes: Cluster) -> Iterator[tuple[Webhook, int]]:
-    """The webhook, and the port where it looks for agents on the nodes `handed-1` and `handed-2`."""
+    """The webhook, and the port where it looks for agents on the nodes of NODES."""
     for name, address in NODES.items():
         nodes.node(name, {LABEL_ENGINE: "iter", "pool": "handed"}, address=address)
     port = free_port()
@@ -42,11 +45,14 @@ def kubectl(handing: tuple[Webhook, int]) -> Kubectl:
     return handing[0].cluster.kubectl.within(NAMESPACE)
 
 
-@pytest.fixture
-async def agents(handing: tuple[Webhook, int], tmp_path: Path) -> AsyncIterator[dict[str, Agent]]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def agents(
+    handing: tuple[Webhook, int], tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[dict[str, Agent]]:
     """An agent on each of both nodes, with its certificate."""
     webhook, port = handing
-    one, two = NODES
+    tmp_path = tmp_path_factory.mktemp("agents")
+    one, two = list(NODES)[:2]
     async with (
         agent(webhook, one, NODES[one], port, files=tmp_path) as first,
         agent(webhook, two, NODES[two], port, files=tmp_path) as second,
@@ -116,9 +122,9 @@ async def test_an_agent_that_was_away_at_the_binding_gets_it_when_it_asks(
     handing: tuple[Webhook, int], tmp_path: Path
 ) -> None:
     webhook, port = handing
-    made = await create(webhook, pod("early", "handed", **on("handed-1")))
-    assert await asyncio.to_thread(webhook.cluster.bound, NAMESPACE, "early") == "handed-1"
-    async with agent(webhook, "handed-1", NODES["handed-1"], port, files=tmp_path) as late:
+    made = await create(webhook, pod("early", "handed", **on("late-1")))
+    assert await asyncio.to_thread(webhook.cluster.bound, NAMESPACE, "early") == "late-1"
+    async with agent(webhook, "late-1", NODES["late-1"], port, files=tmp_path) as late:
         await asyncio.wait_for(late.room.identity.wait(), 30)
         assert (await late.room.registration(made)).pod_uid == made.uid
 
@@ -149,9 +155,7 @@ async def test_a_token_of_another_node_gets_no_certificate(handing: tuple[Webhoo
     webhook, port = handing
     await asyncio.to_thread(agent_pod, webhook.cluster, "iter-1")
     try:
-        async with agent(
-            webhook, "handed-2", NODES["handed-2"], port, token_of="agent-on-iter-1", files=tmp_path
-        ) as thief:
+        async with agent(webhook, "late-1", NODES["late-1"], port, token_of="agent-on-iter-1", files=tmp_path) as thief:
             await eventually(lambda: thief.identity, "it was answered", webhook.tails)
             [said] = thief.identity[:1]
             assert said is not None
@@ -162,12 +166,12 @@ async def test_a_token_of_another_node_gets_no_certificate(handing: tuple[Webhoo
 
 
 async def test_bindings_are_never_kept_waiting_by_an_agent_that_does_not_answer(handing: tuple[Webhook, int]) -> None:
-    """No agent is there at all: the scheduler's bindings are answered at once, and the hand-overs counted as lost."""
+    """No agent is there on that node: bindings are answered at once, and the hand-overs counted as lost."""
     webhook, _ = handing
     replica = webhook.replicas["handing"]
     for number in range(3):
-        await create(webhook, pod(f"unheard-{number}", "handed", **on("handed-2")))
-        assert await asyncio.to_thread(webhook.cluster.bound, NAMESPACE, f"unheard-{number}") == "handed-2"
+        await create(webhook, pod(f"unheard-{number}", "handed", **on("late-1")))
+        assert await asyncio.to_thread(webhook.cluster.bound, NAMESPACE, f"unheard-{number}") == "late-1"
     slow = replica.metric("kernelsecret_webhook_review_duration_seconds_count", door="bind") - replica.metric(
         "kernelsecret_webhook_review_duration_seconds_bucket", door="bind", le="0.05"
     )

@@ -78,7 +78,11 @@ REFUSED: list[tuple[str, dict[str, Any], list[str]]] = [
     ("a node that cannot", pod("app", "db", nodeName="plain-1"), ["spec.nodeName", "'plain-1'"]),
     ("a node that is not there", pod("app", "db", nodeName="nowhere"), ["spec.nodeName", "'nowhere'"]),
     ("forged", pod("app", annotations={ANNOTATION_INTERCEPTOR: "db"}), [ANNOTATION_INTERCEPTOR, "admission alone"]),
-    ("the driver without asking", pod("app", volumes=[by_hand("db")]), ["spec.volumes[0].csi.driver", "annotate the pod"]),
+    (
+        "the driver without asking",
+        pod("app", volumes=[by_hand("db")]),
+        ["spec.volumes[0].csi.driver", "annotate the pod"],
+    ),
 ]
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from cryptography import x509
+from kubernetes.client import ApiException
 
 from kernelsecret.names import DRIVER_NAME, KEYS_OBJECT, SYSTEM_NAMESPACE, TRUST_OBJECT, WEBHOOK_CONFIGURATION
 from kernelsecret.trust import FIELD_AUTHORITIES, FIELD_REGISTRATION_KEYS
@@ -21,8 +23,6 @@ from tests.apiserver.harness.webhook import Webhook, serving
 
 NAMESPACE = "trusting"
 ASKS = pod("app-", "trust-db")
-SHORT = {"authority_lifetime": "24s", "leaf_lifetime": "6s", "node_leaf_lifetime": "6s", "overlap": "2s"}
-"""An authority is replaced after 12 s, two seconds after its successor was published, and forgotten 8 s later."""
 
 
 @pytest.fixture(scope="module")
@@ -95,18 +95,72 @@ def test_no_private_key_is_anywhere_but_in_the_secret(no_keys: Cluster) -> None:
         assert "PRIVATE" not in webhook.tails()
 
 
-def test_every_certificate_changes_while_pods_are_created_and_none_is_lost(no_keys: Cluster) -> None:
-    with serving(no_keys, "rotating", "following", **SHORT) as webhook:
-        first = authorities(no_keys)
+def time_passes(cluster: Cluster, **time: float) -> None:
+    """Everything that the leader knows of its keys was so much earlier: their lives are months."""
+    earlier = timedelta(**time)
+    while True:
+        secret = cluster.core.read_namespaced_secret(KEYS_OBJECT, SYSTEM_NAMESPACE)
+        state = json.loads(base64.b64decode(secret.data["state.json"]))
+        for key in state["authorities"] + state["signingKeys"]:
+            for name, moment in key["stamps"].items():
+                key["stamps"][name] = moment and (datetime.fromisoformat(moment) - earlier).isoformat()
+        secret.data["state.json"] = base64.b64encode(json.dumps(state).encode()).decode()
+        try:
+            cluster.core.replace_namespaced_secret(KEYS_OBJECT, SYSTEM_NAMESPACE, secret)
+        except ApiException as error:
+            if error.status == 409:  # the leader was faster
+                continue
+            raise
+        return
+
+
+def keys_published(cluster: Cluster) -> bool:
+    """Whether the leader knows that all keys are where their readers look."""
+    data = cluster.core.read_namespaced_secret(KEYS_OBJECT, SYSTEM_NAMESPACE).data
+    state = json.loads(base64.b64decode(data["state.json"]))
+    return all(key["stamps"]["publishedAt"] for key in state["authorities"] + state["signingKeys"])
+
+
+def registration_keys(cluster: Cluster) -> set[str]:
+    """Ids of the keys whose registrations agents are told to accept."""
+    return {key["id"] for key in json.loads(published(cluster)[FIELD_REGISTRATION_KEYS])}
+
+
+def test_authority_certificate_and_signing_key_change_while_pods_are_created_and_none_is_lost(
+    no_keys: Cluster,
+) -> None:
+    with serving(no_keys, "rotating", "following") as webhook:
+        first, first_keys = authorities(no_keys), registration_keys(no_keys)
         served = {name: certificate(webhook, name) for name in webhook.replicas}
+        until(lambda: keys_published(no_keys), "the keys are published", explain=webhook.tails)
         with creating(no_keys, NAMESPACE, ASKS, injected) as progress:
-            # The old authority is gone from the bundle: the new one was published, used, and the old one forgotten.
-            until(lambda: not first & authorities(no_keys), "the first authority is forgotten", explain=webhook.tails)
+            # In the middle of its life: a new one is published beside the old one, and not used yet.
+            time_passes(no_keys, days=183)
+            until(
+                lambda: len(authorities(no_keys)) == 2 and keys_published(no_keys),
+                "a second authority is published",
+                explain=webhook.tails,
+            )
+            assert first < authorities(no_keys)
+            assert first_keys < registration_keys(no_keys)
+            assert {name: certificate(webhook, name) for name in webhook.replicas} == served
+            # It was published long enough: it signs the certificate that both replicas serve from now on.
+            time_passes(no_keys, days=1, minutes=5)
+            until(
+                lambda: all(certificate(webhook, name) != before for name, before in served.items()),
+                "both replicas serve a certificate of the new authority",
+                explain=webhook.tails,
+            )
             after = progress.injected
             until(lambda: progress.injected > after + 50, "pods are created")
-        progress.assert_none_lost(200)
-        for name, before in served.items():
-            assert certificate(webhook, name) != before
+            # Nobody can hold anything any more that the old one signed.
+            time_passes(no_keys, days=3)
+            until(lambda: not first & authorities(no_keys), "the old authority is forgotten", explain=webhook.tails)
+            until(lambda: not first_keys & registration_keys(no_keys), "the old key is", explain=webhook.tails)
+            after = progress.injected
+            until(lambda: progress.injected > after + 50, "pods are created")
+        assert webhook.balancer.turned_away == 0, webhook.tails()
+        progress.assert_none_lost(150)
 
 
 def certificate(webhook: Webhook, name: str) -> float:

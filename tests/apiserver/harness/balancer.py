@@ -36,6 +36,8 @@ class Balancer:
         self._probe = probe
         self._targets: dict[str, Target] = {}
         self._turn = itertools.count()
+        self.turned_away = 0
+        """Connections that came while no target was ready, or that its target did not take."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="balancer", daemon=True)
@@ -81,7 +83,9 @@ class Balancer:
         self._tasks.add(task)
         try:
             ready = [target for _, target in sorted(self._targets.items()) if target.ready]
-            if ready:
+            if not ready:
+                self.turned_away += 1
+            else:
                 await self._pass_on(reader, writer, ready[next(self._turn) % len(ready)])
         except asyncio.CancelledError:
             pass  # by `close`; asyncio's own callback for a connection's end does not bear it
@@ -93,6 +97,7 @@ class Balancer:
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", target.port)
         except OSError:
+            self.turned_away += 1
             return
         try:
             async with asyncio.TaskGroup() as both:

@@ -89,5 +89,5 @@ async def eventually(found: Callable[[], object], what: str, explain: Callable[[
         await asyncio.sleep(POLL_S)
 
 
-NODES: Final = {"handed-1": "127.0.0.21", "handed-2": "127.0.0.22"}
+NODES: Final = {"handed-1": "127.0.0.21", "handed-2": "127.0.0.22", "late-1": "127.0.0.23"}
 """Nodes with agents, each at an address of its own, as their port is the same."""
