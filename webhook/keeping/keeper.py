@@ -125,7 +125,8 @@ class Keeper:
     async def wait_ready(self, timeout_s: float) -> bool:
         """Whether there are keys, after waiting for them so long at most."""
         try:
-            await asyncio.wait_for(self._ready.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._ready.wait()
         except TimeoutError:
             return False
         return True

@@ -53,6 +53,8 @@ class Leading:
         self._configuration = configuration
         self.problem: Refused | None = None
         """Why the last round did not do all that it should; None where it did."""
+        self.is_resting = False
+        """Whether the last round found nothing to do, and news are awaited."""
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -70,8 +72,12 @@ class Leading:
                 await asyncio.sleep(backoff.next_s())
                 continue
             backoff.reset()
+            self.is_resting = True
+            # Not wait_for: when the news comes with the end of the term, it loses the end (Python 3.11).
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), EVERY_S)
+                async with asyncio.timeout(EVERY_S):
+                    await self._news.wait()
+            self.is_resting = False
 
     async def _tried(self) -> bool:
         """Whether there is more to do soon."""

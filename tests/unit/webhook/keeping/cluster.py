@@ -99,7 +99,9 @@ class Cluster:
         return keeper
 
     def is_at_rest(self, keeper: Keeper) -> bool:
-        """Whether the keeper has what the Secret has, and that has been seen published."""
+        """Whether the keeper has what the Secret has, that has been seen published, and if it leads it awaits news."""
+        if keeper._leading is not None and not keeper._leading.is_resting:
+            return False
         if not keeper.is_ready or SECRET not in self.fake.objects or keeper.current() != self.kept():
             return False
         state = keeper.current()

@@ -157,12 +157,14 @@ async def test_what_others_wrote_into_published_trust_is_repaired() -> None:
         await world.fake.put(*_named(TRUST), **(trust | {"data": {"ca.crt": forged, "registration-keys.json": "[]"}}))
         await until(lambda: world.bundles() == right and world.registration_keys() == [keeper.signing_key().public])
         for which in (MUTATING, VALIDATING):
+            await until(lambda: world.is_at_rest(keeper))
             edited = {
                 **world.fake.objects[which],
                 "webhooks": [{"name": "pods.kernelsecret.io", "clientConfig": {"caBundle": "AAAA"}}, {"name": "more"}],
             }
             await world.fake.put(*_named(which), **edited)
             await until(lambda: world.bundles() == right)
+        await until(lambda: world.is_at_rest(keeper))
         await world.fake.remove(*_named(TRUST))
         await until(lambda: TRUST in world.fake.objects)
         assert world.bundles() == right

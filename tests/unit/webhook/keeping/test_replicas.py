@@ -143,3 +143,18 @@ async def test_a_new_leader_goes_on_where_the_last_one_stopped() -> None:
 async def _look(world: Cluster) -> None:
     """Let leaders look again, as they do each minute: any change of what they watch is news to them."""
     await world.fake.put(TRUST[0], TRUST[2], TRUST[1], **world.fake.objects[TRUST])
+
+
+async def test_the_end_of_a_term_is_heard_even_when_news_come_with_it() -> None:
+    async with cluster() as world:
+        keeper = await world.keeper()
+        await world.configurations("pods.kernelsecret.io")
+        for _ in range(3):
+            term = asyncio.ensure_future(keeper.lead())
+            await until(lambda: keeper._leading is not None and world.is_at_rest(keeper))
+            keeper._news.set()
+            await asyncio.sleep(0)  # the news has arrived, and its reader has not gone on yet
+            term.cancel()
+            async with asyncio.timeout(5):
+                await asyncio.wait({term})
+            assert term.cancelled()
