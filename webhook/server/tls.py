@@ -12,7 +12,8 @@ import ssl
 def server_context(*, asks_peer: bool) -> ssl.SSLContext:
     """A context for our ports, without a certificate yet. `asks_peer`: what certificate a client shows is verified."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # In TLS 1.2 a session can be resumed without a ticket too, from the server's own memory.
+    context.minimum_version = ssl.TLSVersion.TLSv1_3 if asks_peer else ssl.TLSVersion.TLSv1_2
     context.verify_mode = ssl.CERT_OPTIONAL if asks_peer else ssl.CERT_NONE
     # A resumed session is not verified anew, so it could outlive the authority that it was verified by.
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION

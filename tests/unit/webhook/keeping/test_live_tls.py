@@ -172,6 +172,16 @@ async def test_no_session_can_be_resumed_past_its_authority() -> None:
         await caller.close()
 
 
+async def test_agents_cannot_come_by_a_version_of_tls_that_resumes_without_a_ticket() -> None:
+    async with webhook() as world:
+        old = world.node()
+        old.minimum_version = ssl.TLSVersion.TLSv1_2
+        old.maximum_version = ssl.TLSVersion.TLSv1_2
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await Caller.to(world.nodes, old)
+        await (await Caller.to(world.admission, old)).close()
+
+
 async def test_the_webhook_calls_an_agent_by_its_nodes_name_and_shows_its_newest_certificate() -> None:
     async with webhook() as world, agent(world) as url, aiohttp.ClientSession() as session:
         keeper, shown = world.keeper, []
