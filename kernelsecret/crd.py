@@ -140,6 +140,8 @@ def _default(field: msgspec.structs.FieldInfo) -> Any:
         return {}
     if value in (None, (), {}, ""):
         return msgspec.NODEFAULT
+    if isinstance(value, tuple):
+        value = list(value)
     return value if value is msgspec.NODEFAULT else msgspec.to_builtins(value)
 
 
