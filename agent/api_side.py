@@ -23,9 +23,12 @@ from agent.settings import Settings
 from apiclient.client import ApiClient
 from apiclient.connection import ACCOUNT_FOLDER, Connection, from_kubeconfig, in_cluster
 from kernelsecret.errors import Refused
+from kernelsecret.names import TRUST_OBJECT
 from kernelsecret.registration import Registration
 
 FILES, API = "files", "api"
+IDENTIFIED_WITHIN_S = 5.0
+"""After this time a missing certificate is told."""
 
 
 def uses_api(settings: Settings) -> bool:
@@ -60,24 +63,33 @@ class ApiSide:
             ),
         )
         self.cluster = ApiCluster(self._client, settings.node, self.room.registration, self.room.forget)
-        self._label: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Listen for registrations. Raises Refused where the port cannot be had."""
         await self.room.start()
+        self._tasks.append(asyncio.create_task(self._tell_of_no_identity()))
 
     def publish_engine(self, engine: EngineName, *, may_pass: bool) -> None:
         """Keep the Node's label so from now on."""
         label = EngineLabel(self._client, self._settings.node, self._conditions)
-        self._label = asyncio.create_task(label.run(engine, may_pass=may_pass))
+        self._tasks.append(asyncio.create_task(label.run(engine, may_pass=may_pass)))
 
     async def stop(self) -> None:
         """Idempotent. The label stays."""
-        if self._label is not None:
-            self._label.cancel()
-            await asyncio.gather(self._label, return_exceptions=True)
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self.room.stop()
         await self._client.close()
+
+    async def _tell_of_no_identity(self) -> None:
+        """Nobody has refused one where nobody could be asked yet."""
+        await asyncio.sleep(IDENTIFIED_WITHIN_S)
+        if not self.room.contexts.is_identified:
+            why = f"this node has no certificate yet: does the webhook run, is the ConfigMap {TRUST_OBJECT} there?"
+            self._conditions.hold(Reason.NOT_IDENTIFIED, why=why)
 
     def _registered(self, registration: Registration) -> None:
         self._metrics.registration("held")

@@ -62,17 +62,8 @@ def decide(
 
     `now` has a time zone. `sources` are those that this agent has.
     """
-    _pod_agrees(request, pod, node)
-    if pod.deleted:
-        raise Refused(Code.FAILED_PRECONDITION, "metadata.deletionTimestamp", "the pod is being deleted")
+    agree(request, pod, interceptor, node)
     _registration_agrees(request, registration, node, now)
-    _same(
-        f"volume_context[{ATTRIBUTE_INTERCEPTOR}]",
-        request.interceptor,
-        interceptor.metadata.name,
-        "the interceptor's name",
-    )
-    opted_in(pod, interceptor)
     spec = interceptor.spec
     return VolumePlan(
         volume_id=request.volume_id,
@@ -94,6 +85,20 @@ def decide(
         max_file_bytes=size(spec.limits.max_file_bytes),
         on_unavailable=OnUnavailable(spec.delivery.on_unavailable),
     )
+
+
+def agree(request: PublishRequest, pod: LivePod, interceptor: SecretInterceptor, node: str) -> None:
+    """Whether the cluster's own view lets the pod have the volume, whatever was registered. Raises Refused."""
+    _pod_agrees(request, pod, node)
+    if pod.deleted:
+        raise Refused(Code.FAILED_PRECONDITION, "metadata.deletionTimestamp", "the pod is being deleted")
+    _same(
+        f"volume_context[{ATTRIBUTE_INTERCEPTOR}]",
+        request.interceptor,
+        interceptor.metadata.name,
+        "the interceptor's name",
+    )
+    opted_in(pod, interceptor)
 
 
 def claimed(request: PublishRequest, known: VolumePlan) -> VolumePlan:

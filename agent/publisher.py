@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from agent.decision import claimed, decide, refresh
+from agent.decision import agree, claimed, decide, refresh
 from agent.delivery.mounts import MountError
 from agent.delivery.quota import Ledger
 from agent.delivery.state import StateUnwritable, VolumeState
@@ -180,6 +180,7 @@ class NodePublisher:
         pod, interceptor = await asyncio.gather(
             self._pod(request, fresh=fresh), self._cluster.interceptor(request.interceptor, fresh=fresh)
         )
+        agree(request, pod, interceptor, self._node)  # said before anybody else's word of it
         return decide(request, pod, interceptor, await registration, self._node, now=datetime.now(UTC))
 
     async def _pod(self, request: PublishRequest, *, fresh: bool) -> LivePod:
