@@ -70,6 +70,8 @@ format: environment ## Format the code and mend what can be mended
 	@.venv/bin/ruff format .
 
 bench: build ## Measure on this machine; writes bench/results.json and docs/benchmarks.md
+	@scripts/apt.sh test bench
+	@scripts/test-parts.sh build
 	@exec $(PY) -m bench $(ARGS)
 
 lock: ## Resolve the dependencies of pyproject.toml anew into requirements.lock

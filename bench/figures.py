@@ -4,13 +4,17 @@ measures it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 LESS = "<"
 AT_MOST = "<="
+MORE = ">"
+RELATIONS: Mapping[str, Callable[[float, float], bool]] = {LESS: operator.lt, AT_MOST: operator.le, MORE: operator.gt}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +32,19 @@ class Spec:
         """As it stands in the results, for example `< 5 us`; empty where nothing is promised."""
         return "" if self.limit is None else f"{self.relation} {self.limit:g} {self.unit}".strip()
 
+    def share_of_goal(self, value: float) -> float | None:
+        """How much of what the goal allows a value takes: more than 1 misses it. None where nothing is promised."""
+        if not self.limit:
+            return None
+        if self.relation == MORE:
+            return self.limit / value if value > 0 else math.inf
+        return value / self.limit
+
     def is_met_by(self, value: float) -> bool:
         """Whether a value keeps the promise. What is not a number keeps none."""
         if self.limit is None:
             return True
-        return value < self.limit if self.relation == LESS else value <= self.limit
+        return RELATIONS[self.relation](value, self.limit)
 
 
 class Figure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,6 +80,15 @@ SPECS = (
     Spec("unmanaged_read_percent", "%", "open+read+close of such a process: cost added", 1),
     Spec("unmanaged_exec_percent", "%", "exec of such a process: cost added"),
     Spec("unmanaged_thread_percent", "%", "thread of such a process: cost added"),
+    Spec("webhook_5k_rps_core", "/s", "reviews of 5 KB that the webhook answers on one core"),
+    Spec("webhook_20k_rps_core", "/s", "reviews of 20 KB that the webhook answers on one core", 4000, MORE),
+    Spec("webhook_50k_rps_core", "/s", "reviews of 50 KB that the webhook answers on one core"),
+    Spec("webhook_20k_cpu_us", "us", "the webhook's CPU time for a review of 20 KB", 250),
+    Spec("webhook_20k_p50_half_load_ms", "ms", "reviews of 20 KB at half of that rate, median"),
+    Spec("webhook_20k_p99_half_load_ms", "ms", "reviews of 20 KB at half of that rate, p99", 5),
+    Spec("webhook_rss_mb", "MB", "the webhook's RSS with 1,000 nodes and 200 interceptors", 90),
+    Spec("webhook_rss_growth_mb", "MB", "growth of it over 1,000,000 reviews", 5),
+    Spec("webhook_create_share_ms", "ms", "the webhook's share of the creation of a pod"),
 )
 BY_NAME = {spec.name: spec for spec in SPECS}
 

@@ -41,10 +41,10 @@ class Plot:
 def _shares(axes: Axes, _series: Mapping[str, Series], results: Results) -> None:
     names, shares = [], []
     for figure in reversed(results.figures):
-        limit = BY_NAME[figure.name].limit
-        if limit:
+        share = BY_NAME[figure.name].share_of_goal(figure.value)
+        if share is not None:
             names.append(figure.name)
-            shares.append(max(figure.value / limit, LEAST) * 100)
+            shares.append(max(share, LEAST) * 100)
     axes.barh(names, shares, color=[OURS if share <= 100 else GOAL for share in shares])
     axes.axvline(100, color=GOAL, linewidth=1)
     axes.set_xscale("log")
@@ -91,6 +91,10 @@ def _memory(axes: Axes, series: Mapping[str, Series], _results: Results) -> None
     axes.legend(frameon=False)
 
 
+def _half_load(axes: Axes, series: Mapping[str, Series], _results: Results) -> None:
+    _percentiles(axes, [(series["webhook_half_load_ms"], "reviews of 20 KB", OURS)], [(5, "goal p99")])
+
+
 PLOTS = (
     Plot("goals", "How much of what its goal allows each figure takes", (), _shares),
     Plot(
@@ -102,6 +106,7 @@ PLOTS = (
     Plot("visible", "When 1,000 pods show a value that they share", ("visible_of_1000_ms",), _visible),
     Plot("reads", "Reading a file", ("read_served_us", "read_tmpfs_us"), _reads),
     Plot("memory", "Kernel memory by pods", ("kernel_kb",), _memory),
+    Plot("webhook", "Reviews at half of what one core can answer", ("webhook_half_load_ms",), _half_load),
 )
 
 

@@ -9,7 +9,7 @@ SOURCES = Path(__file__).parent / "c"
 FLAGS = ("-O2", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE")
 # A program that is started a thousand times is static: what is timed is our work, not the dynamic linker's.
 STATIC = ("launch", "first", "notified", "torn", "reads")
-LIBRARIES = {"unmanaged": ("-lbpf", "-lpthread")}
+LIBRARIES = {"unmanaged": ("-lbpf", "-lpthread"), "reviews": ("-lssl", "-lcrypto", "-lm")}
 
 
 class ToolFailed(RuntimeError):

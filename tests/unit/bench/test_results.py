@@ -30,6 +30,11 @@ PROMISED = [
     "torn_reads_of_100000",
     "unmanaged_fork_percent",
     "unmanaged_read_percent",
+    "webhook_20k_rps_core",
+    "webhook_20k_cpu_us",
+    "webhook_20k_p99_half_load_ms",
+    "webhook_rss_mb",
+    "webhook_rss_growth_mb",
 ]
 
 
@@ -73,10 +78,27 @@ def test_names_choose_families_and_an_unknown_name_is_refused() -> None:
         ("flips_shared_by_1000", 2, False),
         ("unmanaged_fork_percent", -0.2, True),
         ("kernel_fixed_mb", 1e9, True),
+        ("webhook_20k_rps_core", 4000, False),
+        ("webhook_20k_rps_core", 4001, True),
+        ("webhook_20k_rps_core", float("nan"), False),
     ],
 )
 def test_a_goal_is_met_or_missed(name: str, value: float, is_met: bool) -> None:
     assert (missed([measured(name, value, "", digits=9)]) == []) is is_met
+
+
+def test_a_goal_is_taken_up_by_what_misses_it_whichever_way_it_points() -> None:
+    shares = [
+        BY_NAME[name].share_of_goal(value)
+        for name, value in (
+            ("publish_p50_ms", 5),
+            ("webhook_20k_rps_core", 8000),
+            ("webhook_20k_rps_core", 2000),
+            ("webhook_20k_rps_core", 0),
+            ("kernel_fixed_mb", 5),
+        )
+    ]
+    assert shares == [0.5, 0.5, 2.0, float("inf"), None]
 
 
 def test_a_figure_nobody_declared_cannot_be_measured() -> None:
