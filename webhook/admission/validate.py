@@ -22,7 +22,7 @@ from webhook.policy.rules import (
     pod_create_problems,
     pod_update_problems,
 )
-from webhook.policy.steps import Refusal, Rule
+from webhook.policy.steps import Doubt, Refusal, Rule
 from webhook.policy.view import View
 
 T = TypeVar("T")
@@ -68,10 +68,22 @@ def _answer(request: Request[Raw], found: _Found) -> Answer:
     message = " | ".join([first.message, *(str(other.problem) for other in others)])
     audit = {"decision": "refused", "rule": first.rule.value}
     body = denied(uid, 403, message, warnings=found.warnings, audit=audit)
-    doubts = [refusal.doubt for refusal in found.refusals]
-    # Only where each refusal could be a matter of a late view is it worth looking again.
-    doubt = doubts[0] if all(any(one) for one in doubts) else None
-    return Answer(body, Outcome.REFUSED, uid, *facts, rule=first.rule.value, message=message, doubt=doubt)
+    return Answer(
+        body,
+        Outcome.REFUSED,
+        uid,
+        *facts,
+        rule=first.rule.value,
+        message=message,
+        doubt=_together([refusal.doubt for refusal in found.refusals]),
+    )
+
+
+def _together(doubts: Sequence[Doubt]) -> Doubt | None:
+    """All that has to be read anew. Nothing, unless each of the refusals could be a matter of a late view."""
+    if not all(any(doubt) for doubt in doubts):
+        return None
+    return Doubt(*(next(filter(None, names), "") for names in zip(*doubts, strict=True)))
 
 
 def _created_pod(request: Request[Raw], view: View) -> _Found:

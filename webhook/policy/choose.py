@@ -12,7 +12,7 @@ from kernelsecret.problems import Problem, quoted
 from webhook.policy.nodes import Landing, Nodes
 from webhook.policy.pods import Pod
 from webhook.policy.served import SERVED_MODES, engines_for
-from webhook.policy.steps import ALL, Doubt, Refusal, Rule
+from webhook.policy.steps import ALL, NO_DOUBT, Doubt, Refusal, Rule
 
 FIELD_MODE = f"metadata.annotations[{ANNOTATION_MODE}]"
 
@@ -50,6 +50,7 @@ def choose_mode(pod: Pod, interceptor: SecretInterceptor, nodes: Nodes) -> Choic
 def _options(pod: Pod, interceptor: SecretInterceptor) -> list[_Option]:
     """The modes that may be used and would work somewhere, in order; at least one."""
     name = quoted(interceptor.metadata.name)
+    doubt = Doubt(interceptor=interceptor.metadata.name)
     delivery = interceptor.spec.delivery
     wanted = pod.annotations.get(ANNOTATION_MODE, ANNOTATION_MODE_AUTO)
     modes = delivery.modes
@@ -58,7 +59,7 @@ def _options(pod: Pod, interceptor: SecretInterceptor) -> list[_Option]:
         if not modes:
             allowed = ", ".join(delivery.modes)
             why = f"{quoted(wanted)} is not one of spec.delivery.modes of the interceptor {name} ({allowed})"
-            raise Refusal(Rule.MODE, FIELD_MODE, why, f"use one of them, or '{ANNOTATION_MODE_AUTO}'")
+            raise Refusal(Rule.MODE, FIELD_MODE, why, f"use one of them, or '{ANNOTATION_MODE_AUTO}'", doubt=doubt)
     if delivery.placement is Placement.REQUIRE:
         modes = modes[:1]
     options, problems = [], []
@@ -70,7 +71,10 @@ def _options(pod: Pod, interceptor: SecretInterceptor) -> list[_Option]:
             problems.append(problem)
     if not options:
         why = " and ".join(problem.why for problem in problems)
-        raise Refusal(Rule.MODE, problems[0].field, why, problems[0].fix)
+        is_the_interceptor_s = any(mode not in SERVED_MODES for mode in modes)
+        raise Refusal(
+            Rule.MODE, problems[0].field, why, problems[0].fix, doubt=doubt if is_the_interceptor_s else NO_DOUBT
+        )
     return options
 
 

@@ -9,7 +9,7 @@ from kernelsecret.interceptor import SecretInterceptor
 from kernelsecret.names import ANNOTATION_CONTAINERS, ANNOTATION_INJECTED_CONTAINERS
 from kernelsecret.problems import quoted
 from webhook.policy.pods import Place, Pod
-from webhook.policy.steps import Refusal, Rule
+from webhook.policy.steps import NO_DOUBT, Doubt, Refusal, Rule
 
 PROXIES: Final = frozenset(
     {
@@ -54,13 +54,16 @@ def chosen_containers(
     call. They stay what they are.
     """
     present = frozenset(place.name for place in places)
+    doubt = Doubt(interceptor=interceptor.metadata.name)
     listed = interceptor.spec.delivery.containers
     if listed:
-        _all_present(listed, present, f"interceptor {quoted(interceptor.metadata.name)}: spec.delivery.containers")
+        at = f"interceptor {quoted(interceptor.metadata.name)}: spec.delivery.containers"
+        _all_present(listed, present, at, doubt)
         for place in places:
             if place.name in holders and place.name not in listed:
                 why = f"the interceptor {quoted(interceptor.metadata.name)} gives its files to {_said(listed)} only"
-                raise Refusal(Rule.CONTAINERS, f"{place.field}.volumeMounts", why, "remove the mount of its volume")
+                fix = "remove the mount of its volume"
+                raise Refusal(Rule.CONTAINERS, f"{place.field}.volumeMounts", why, fix, doubt=doubt)
     earlier = _earlier(pod, holders)
     if earlier is not None:
         return earlier | holders, "chosen in an earlier call; containers added since then get nothing"
@@ -73,7 +76,7 @@ def chosen_containers(
     if not allowed | holders:
         why = "every container is a proxy that an injector is known to add"
         fix = "name the container in spec.delivery.containers of the interceptor"
-        raise Refusal(Rule.CONTAINERS, "spec.containers", why, fix)
+        raise Refusal(Rule.CONTAINERS, "spec.containers", why, fix, doubt=doubt)
     left_out = _said(sorted(present & PROXIES))
     return allowed | holders, f"all but the proxies {left_out}" if left_out else "all"
 
@@ -90,21 +93,23 @@ def _narrowed(
     names = split_names(asked)
     if not names:
         raise Refusal(Rule.CONTAINERS, FIELD_CONTAINERS, "names no container", "name at least one, or remove it")
-    _all_present(names, present, FIELD_CONTAINERS)
+    _all_present(names, present, FIELD_CONTAINERS, NO_DOUBT)
     for name in names:
         if name not in allowed:
             of = f"the interceptor {quoted(interceptor.metadata.name)}"
             why = f"{quoted(name)} is not one that {of} allows; the annotation can only narrow"
             fix = "remove the name, or have it added to spec.delivery.containers of the interceptor"
-            raise Refusal(Rule.CONTAINERS, FIELD_CONTAINERS, why, fix)
+            raise Refusal(
+                Rule.CONTAINERS, FIELD_CONTAINERS, why, fix, doubt=Doubt(interceptor=interceptor.metadata.name)
+            )
     return frozenset(names)
 
 
-def _all_present(names: Sequence[str], present: frozenset[str], field: str) -> None:
+def _all_present(names: Sequence[str], present: frozenset[str], field: str, doubt: Doubt) -> None:
     for name in names:
         if name not in present:
             why = f"the pod has no container {quoted(name)}; it has {_said(sorted(present))}"
-            raise Refusal(Rule.CONTAINERS, field, why, "look for a typing error")
+            raise Refusal(Rule.CONTAINERS, field, why, "look for a typing error", doubt=doubt)
 
 
 def _said(names: Sequence[str]) -> str:

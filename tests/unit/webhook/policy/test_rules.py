@@ -155,6 +155,13 @@ def test_node_agents_of_others_may_see_folders_above_ours_where_their_namespace_
     assert validation(pod({}, volumes=[ours]), seen).outcome is Outcome.REFUSED
 
 
+def test_several_refusals_are_in_doubt_only_together() -> None:
+    above, ours = ([{"name": "h", "hostPath": {"path": path}}] for path in ("/run", "/run/kernelsecret"))
+    wanted = {INJECT: "new"}
+    assert validation(pod(wanted, volumes=above)).doubt == Doubt(namespace=NAMESPACE, interceptor="new")
+    assert validation(pod(wanted, volumes=ours)).doubt is None
+
+
 def test_opting_in_opens_no_folder_of_the_node() -> None:
     thing = changed(
         INJECTED, "spec volumes", [*INJECTED["spec"]["volumes"], {"name": "h", "hostPath": {"path": "/run"}}]
