@@ -187,6 +187,24 @@ def test_tolerations_that_compare_numbers_are_understood(operator: str, lands: b
     assert nodes.landing(read_pod(json.dumps(thing).encode()).spec).total == lands
 
 
+@pytest.mark.parametrize(
+    "requirement",
+    [
+        {"key": "zone", "operator": "In"},
+        {"key": "zone", "operator": "Gt"},
+        {"key": "zone", "operator": "Gt", "values": ["1", "2"]},
+        {"key": "zone", "operator": "Lt", "values": ["many"]},
+        {"key": "zone", "operator": "Near", "values": ["a"]},
+        {"operator": "Exists"},
+    ],
+)
+def test_requirements_that_nobody_validated_accept_no_node(requirement: dict[str, Any]) -> None:
+    nodes = Nodes([node("a", labels={"zone": "5"})])
+    required = {"nodeSelectorTerms": [{"matchExpressions": [requirement]}]}
+    thing = pod(affinity={"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}})
+    assert nodes.landing(read_pod(json.dumps(thing).encode()).spec).total == 0
+
+
 def test_hostile_constraints_are_not_kept() -> None:
     nodes = Nodes([node()])
     for number in range(2000):
