@@ -49,9 +49,13 @@ def misspelt(env: Iterable[str], options: Sequence[Option], prefix: str) -> dict
 
 def page(title: str, options: Sequence[Option], *, command: str, module: str) -> str:
     """The page of the documentation, made from the options."""
-    rows = "".join(f"| `{one.variable}` | `{one.flag}` | `{one.default}` | {one.help} |\n" for one in options)
+    rows = "".join(f"| `{one.variable}` | `{one.flag}` | {_code(one.default)} | {one.help} |\n" for one in options)
     return (
         f"# {title}\n\nA flag of `kernelsecret-ctl {command}` wins over its variable."
         f" This page is generated from `{module}`: edit that.\n\n"
         "| variable | flag | default | meaning |\n|---|---|---|---|\n" + rows
     )
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else "none"

@@ -28,5 +28,5 @@ def with_flags(
 
 def _flag(option: Option) -> Any:
     # The variable is read by Settings, which knows that an empty one counts as unset; here it is only told of.
-    text = f"{option.help} [{option.variable}; {option.default}]"
+    text = f"{option.help} [{option.variable}; {option.default or 'none'}]"
     return typer.Option(None, option.flag, help=text, show_default=False, metavar="VALUE")

@@ -5,33 +5,46 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+import agent.observe.metrics
+import webhook.observe.metrics
 from agent import settings
 from agent.observe import metrics_doc
-from agent.observe.metrics import DEFINITIONS, Metrics
 from telemetry.logkeys import EVENTS, KEYS
+from webhook import options
 
 ROOT = Path(__file__).parents[2]
+ROOMS = ("agent", "apiclient", "certs", "webhook")
 LEVELS = {"debug", "info", "warning", "error"}
 
 
-def test_the_metrics_page_is_what_the_registry_holds() -> None:
-    assert (ROOT / "docs" / "metrics.md").read_text() == metrics_doc.page(), "run: python -m agent.observe.metrics_doc"
+@pytest.mark.parametrize("module", [agent.observe.metrics, webhook.observe.metrics])
+def test_every_metric_is_registered_as_it_is_described(module: Any) -> None:
     registered = {
         (family.name, family.type, family.documentation)
-        for family in Metrics().registry.collect()
+        for family in module.Metrics().registry.collect()
         if family.name.startswith("kernelsecret_")
     }
-    described = {(one.name.removesuffix("_total"), one.kind.__name__.lower(), one.help) for one in DEFINITIONS}
+    described = {(one.name.removesuffix("_total"), one.kind.__name__.lower(), one.help) for one in module.DEFINITIONS}
     assert registered == described
 
 
-def test_the_settings_page_is_what_the_agent_reads() -> None:
+def test_the_metrics_pages_are_what_the_registries_hold() -> None:
+    assert (ROOT / "docs" / "metrics.md").read_text() == metrics_doc.page(), "run: python -m agent.observe.metrics_doc"
+    written = (ROOT / "docs" / "webhook-metrics.md").read_text()
+    assert written == webhook.observe.metrics.page(), "run: python -m webhook.observe.metrics"
+
+
+def test_the_settings_pages_are_what_is_read() -> None:
     assert (ROOT / "docs" / "settings.md").read_text() == settings.page(), "run: python -m agent.settings"
+    assert (ROOT / "docs" / "webhook-settings.md").read_text() == options.page(), "run: python -m webhook.options"
 
 
 def log_calls() -> Iterator[tuple[str, ast.Call]]:
-    for path in sorted((ROOT / "agent").rglob("*.py")):
+    for path in sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in LEVELS:
                 logger = node.func.value
@@ -40,7 +53,7 @@ def log_calls() -> Iterator[tuple[str, ast.Call]]:
                     yield f"{path.relative_to(ROOT)}:{node.lineno}", node
 
 
-def test_every_event_and_key_that_the_agent_logs_is_listed() -> None:
+def test_every_event_and_key_that_a_daemon_logs_is_listed() -> None:
     calls = list(log_calls())
     assert calls
     for place, call in calls:

@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from apiclient import paths
+from apiclient.backoff import Backoff
 from apiclient.client import ApiClient
 from apiclient.reflector import Reflector
 from kernelsecret.errors import Refused
@@ -83,6 +84,7 @@ class StatusController:
 
     async def _rounds(self, pods: Reflector[UsingPod]) -> None:
         self._changed.set()
+        backoff = Backoff(first_s=self._quiet_s)
         while True:
             await self._changed.wait()
             await asyncio.sleep(self._quiet_s)
@@ -90,11 +92,16 @@ class StatusController:
             if not pods.synced or self._view.unsynced:
                 continue
             self._changed.clear()
-            if not await self.round(can_release=pods.is_current):
+            if await self.round(can_release=pods.is_current):
+                backoff.reset()
+            else:
+                self._changed.set()
+                await asyncio.sleep(backoff.next_s())
+            if self._unused_since:
                 self._changed.set()
 
     async def round(self, *, can_release: bool) -> bool:
-        """Look at every interceptor and write what differs; whether nothing is left to do soon.
+        """Look at every interceptor and write what differs; whether all of it could be written.
 
         `can_release`: pods are known as they are now, so that one without any may go.
         """
@@ -106,8 +113,7 @@ class StatusController:
             made = list(self._writes(interceptor, usage, engines, can_release))
             if made:
                 writes.append(self._write_in_order(slots, made))
-        done = await asyncio.gather(*writes)
-        return all(done) and not self._unused_since
+        return all(await asyncio.gather(*writes))
 
     async def _usage(self, interceptor: Interceptor) -> Usage:
         usage = Usage()
