@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -143,6 +143,14 @@ async def test_a_webhook_that_is_away_is_tried_again_later_and_later_and_the_cer
         assert max(agent.gate.waits) == 1.5 * LONGEST_RETRY_S
         assert agent.contexts.client() is kept
         assert {refused.code for refused in agent.failed} == {Code.PERMISSION_DENIED}
+
+
+async def test_a_certificate_that_has_ended_by_the_nodes_own_clock_is_not_taken(tmp_path: Path) -> None:
+    async with identified(tmp_path) as agent:
+        agent.identity._now = lambda: agent.webhook.clock.now() + timedelta(days=2)
+        with pytest.raises(Refused, match="clocks"):
+            await agent.identity.renew()
+        assert not agent.contexts.is_identified
 
 
 async def test_it_waits_for_trust_and_goes_at_once_when_there_is_some(tmp_path: Path) -> None:
