@@ -48,6 +48,7 @@ from agent.settings import Settings
 from agent.sockets import lock
 from agent.sources.file import FileSource
 from agent.status import served_status
+from agent.upkeep import probe_once
 from kernelsecret.errors import Code, KernelSecretError, Refused, said
 from telemetry.audit import AuditLog
 from telemetry.hardening import Hardening, harden
@@ -55,6 +56,9 @@ from telemetry.logkeys import Event
 from telemetry.logs import configure, get_logger, problem
 
 STOP_GRACE_S = 5.0
+PROBE_AGAIN_S = 60.0
+RESTART_STATUS = 75
+"""Exit status of an agent that asks to be started again (EX_TEMPFAIL)."""
 SYNC_S = 3.0
 """How long a starting agent waits for its first view of the cluster; without it, it goes on with what it knows."""
 VERSION = "0.1.0"
@@ -87,6 +91,8 @@ class Agent:
         self.events: KernelEvents | None = None
         self.api: ApiSide | None = None
         self._probe_may_pass = False
+        self.wants_restart = asyncio.Event()
+        """What this agent found wrong with the node has passed: another one would serve better."""
         self._closing = AsyncExitStack()
 
     async def start(self) -> None:
@@ -142,6 +148,8 @@ class Agent:
         await publisher.end_orphans(lambda uid: cgroup_root is not None and find_pod(cgroup_root, uid) is not None)
         self.metrics.refresh = lambda: self._refresh(publisher)
         self._background(rights.run())
+        if self._probe_may_pass:
+            self._background(self._probe_again())
         publisher.is_ready = True
         log.info(Event.AGENT_READY, engine=volumes.engine.name.value, volumes=len(volumes))
 
@@ -198,6 +206,16 @@ class Agent:
 
     def _freeing_failed(self, error: BaseException) -> None:
         self.conditions.hold(Reason.KERNEL_LIMIT, "freeing", said(error))
+
+    async def _probe_again(self) -> None:
+        """The engine failed for a reason that may pass; the label waits for that, too."""
+        while True:
+            await asyncio.sleep(PROBE_AGAIN_S)
+            found = await asyncio.to_thread(probe_once, self.settings)
+            if found.engine is EngineName.ITER:
+                log.warning(Event.ENGINE_BACK, engine=found.engine.value)
+                self.wants_restart.set()
+                return
 
     def _freeing_worked(self) -> None:
         self.conditions.clear(Reason.KERNEL_LIMIT, "freeing")
@@ -350,9 +368,17 @@ async def _run(settings: Settings, hardening: Hardening) -> int:
         agent.conditions.hold(Reason.HARDENING_INCOMPLETE, measure.name, measure.detail)
     try:
         await agent.start()
-        await stop.wait()
+        await _first(stop, agent.wants_restart)
         log.info(Event.AGENT_STOPPING)
     finally:
         await agent.stop()
     log.info(Event.AGENT_STOPPED)
-    return 0
+    return 0 if stop.is_set() else RESTART_STATUS
+
+
+async def _first(*events: asyncio.Event) -> None:
+    """Until one of them is set."""
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for one in waits:
+        one.cancel()

@@ -35,6 +35,8 @@ def _volume(state: VolumeState, maps: Maps | None) -> Mapping[str, Any]:
         "interceptor": plan.interceptor,
         "engine": state.engine.value,
         "access": plan.access.from_.value,
+        "on_unavailable": plan.on_unavailable.value,
+        "ended": state.ended,
         "files": [{"name": file.name, "secret": str(file.ref), "key": file.key} for file in plan.files],
     }
     return shown | _counted(state.kernel, maps) if state.kernel and maps else shown

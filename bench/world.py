@@ -225,6 +225,7 @@ class World:
             "RUN_DIR": self.folder / "run",
             "KUBELET_DIR": self.folder / "kubelet",
             "FILE_SOURCE_DIR": self.folder / "source",
+            "CLUSTER": "files",
             "CLUSTER_DIR": self.folder / "cluster",
             "HTTP_ADDRESS": f"127.0.0.1:{port}",
             "AUDIT_LOG": self.folder / "audit.jsonl",

@@ -72,8 +72,8 @@ def endpoint(text: str) -> Address:
     if not colon or not port.isascii() or not port.isdigit() or not 0 < int(port) <= 65535:
         raise ValueError("is not HOST:PORT with a port of 1 to 65535")
     host = host.removeprefix("[").removesuffix("]")
-    if not hosts(host):
-        raise ValueError("has no host")
+    if len(hosts(host)) != 1 or "," in host:
+        raise ValueError("has not one host")
     return Address(host, int(port))
 
 

@@ -60,6 +60,7 @@ class Node(Tree, Saying):
             "KERNELSECRET_RUN_DIR": str(self.run),
             "KERNELSECRET_KUBELET_DIR": str(self.kubelet),
             "KERNELSECRET_FILE_SOURCE_DIR": str(self.secrets),
+            "KERNELSECRET_CLUSTER": "files",
             "KERNELSECRET_CLUSTER_DIR": str(self.cluster),
             "KERNELSECRET_HTTP_ADDRESS": f"127.0.0.1:{self.port}",
             "KERNELSECRET_AUDIT_LOG": str(self.audit),

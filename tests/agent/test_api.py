@@ -97,6 +97,7 @@ async def world(node: Node, credentials: Path) -> AsyncIterator[World]:
         port = _free_port()
         node.env |= {
             "KERNELSECRET_NODE": NODE,
+            "KERNELSECRET_CLUSTER": "api",
             "KERNELSECRET_KUBECONFIG": str(kubeconfig),
             "KERNELSECRET_REGISTRATIONS_ADDRESS": f"127.0.0.1:{port}",
             "KERNELSECRET_WEBHOOK_ADDRESS": f"127.0.0.1:{door.port}",

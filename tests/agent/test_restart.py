@@ -85,8 +85,10 @@ async def test_a_volume_whose_mount_is_gone_is_ended_and_can_be_published_again(
     mounts.unmount(one.target)
     await node.started()
     assert node.status()["adopted"] == 0
+    assert "kubelet publishes it again" in node.conditions()["adoption-incomplete"]
     await node.settled(empty)
     await node.publish(one)
+    assert "adoption-incomplete" not in node.conditions()
     assert read(node, one) == b"one-1"
 
 

@@ -204,6 +204,22 @@ def test_a_key_that_only_those_without_a_right_show_may_leave_the_source(node: N
     assert app.read("/secrets/user").errno == errno.E2BIG
 
 
+def test_what_was_saved_and_not_applied_is_what_readers_meet_after_a_restart(node: Node) -> None:
+    """An agent that dies between the two has promised that no later version is seen."""
+    app, volume = shown(node, password=version(1, LONG))
+    other, _ = shown(node, password=version(1, LONG))
+    volume.state = call(node, "keep", volume)
+    assert volume.grant.files_id != volume.kernel.files_id
+    call(node, "adopt", volume)
+    node.volumes.remove(volume)
+    node.rotate(password=version(2, LONG))
+    node.volumes.append(volume)
+    assert app.read("/secrets/password").data == version(1, LONG)
+    assert other.read("/secrets/password").data == version(2, LONG)
+    for inode in volume.kernel.inodes:
+        node.kernel.maps.drop_file(volume.kernel.grant_id, inode)  # as adoption sweeps them
+
+
 def test_what_a_volume_kept_is_freed_with_it(node: Node) -> None:
     _, volume = shown(node, password=pattern(LONG))
     kept(node, volume)

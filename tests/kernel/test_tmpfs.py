@@ -111,6 +111,50 @@ def test_a_sub_path_is_refused_because_it_would_be_stale_for_ever(place: Place) 
     assert list(place.root.iterdir()) == []
 
 
+def test_a_closed_volume_is_opened_by_nobody_not_even_root_and_holds_no_value(place: Place) -> None:
+    state = place.begin({"user": b"alice", "password": b"one"})
+    held = os.open(place.target / "user", os.O_RDONLY)
+    try:
+        place.engine.close(state)
+        assert os.read(held, 100) == b"\0" * 5
+    finally:
+        os.close(held)
+    for _ in range(2):
+        assert place.engine.is_closed(state)
+        for name in ("user", "password"):
+            with pytest.raises(PermissionError) as refused:
+                os.open(place.target / name, os.O_RDONLY)
+            assert refused.value.errno == errno.EACCES
+            with pytest.raises(OSError, match="Permission denied"):
+                (place.root / state.name / name).read_bytes()
+        place.engine.close(state)
+    assert place.engine.sizes(state) == [0, 0]
+    assert sorted(os.listdir(place.target)) == ["..2", "..data", "password", "user"]
+
+
+def test_a_volume_that_is_reopened_shows_what_it_is_given(place: Place) -> None:
+    state = place.begin({"user": b"alice"}, fs_group=2000)
+    versions = {DB: SecretVersion(DB, {"user": b"bob"})}
+    place.engine.reopen(state, versions)
+    assert (place.target / "user").read_bytes() == b"alice", "there was nothing to reopen"
+    place.engine.close(state)
+    with pytest.raises(Refused, match="no key 'user'"):
+        place.engine.reopen(state, {DB: SecretVersion(DB, {})})
+    assert place.engine.is_closed(state)
+    place.engine.reopen(state, versions)
+    found = (place.target / "user").stat()
+    assert (place.target / "user").read_bytes() == b"bob"
+    assert (stat.S_IMODE(found.st_mode), found.st_gid) == (0o440, 2000)
+    assert place.rotate(user=b"carol") == {"user"}
+
+
+def test_a_closed_volume_ends_as_any_other(place: Place, tmp_path: Path) -> None:
+    state = place.begin({"user": b"alice"})
+    place.engine.close(state)
+    asyncio.run(place.engine.end(state))
+    assert (os.listdir(place.root), os.listdir(place.target)) == ([], [])
+
+
 def test_the_end_wipes_what_a_leaked_mount_would_still_show(place: Place, tmp_path: Path) -> None:
     state = place.begin({"user": b"alice"})
     held = os.open(place.target / "user", os.O_RDONLY)

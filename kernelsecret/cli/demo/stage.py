@@ -77,6 +77,7 @@ class Stage:
             "run_dir": str(self.root / "run"),
             "kubelet_dir": str(self.root / "kubelet"),
             "file_source_dir": str(self.root / "secrets"),
+            "cluster": "files",
             "cluster_dir": str(self.root / "cluster"),
             "audit_log": str(self.root / "audit.jsonl"),
             "http_address": "127.0.0.1:0",

@@ -17,8 +17,12 @@ class Scene:
     def __init__(self, fence: Callable[[], None] = lambda: None) -> None:
         self.said: list[str] = []
         self.failures: list[BaseException] = []
+        self.successes = 0
         self._fence = fence
-        self.yard = Graveyard(self._note_fence, self.failures.append)
+        self.yard = Graveyard(self._note_fence, self.failures.append, self._note_success)
+
+    def _note_success(self) -> None:
+        self.successes += 1
 
     def _note_fence(self) -> None:
         self._fence()
@@ -87,6 +91,24 @@ def test_flush_frees_everything_due_or_not() -> None:
         return [line.rpartition(" ")[0] or line for line in scene.said]
 
     assert run(story()) == ["cut b", "cut a", "fence", "free b", "free a"]
+
+
+def test_what_was_freed_without_a_failure_is_told_as_that() -> None:
+    async def story() -> list[int]:
+        scene = Scene()
+
+        def broken() -> None:
+            raise OSError("no")
+
+        scene.yard.bury(0, lambda: None, broken)
+        scene.bury("other", 0)
+        await scene.yard.flush()
+        told = [scene.successes]
+        scene.bury("third", 0)
+        await scene.yard.flush()
+        return [*told, scene.successes]
+
+    assert run(story()) == [0, 1]
 
 
 def test_flush_of_nothing_waits_for_nothing() -> None:

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent import api_side
+from agent.api_side import uses_api
 from agent.settings import OPTIONS, Settings, misspelt
 from kernelsecret.errors import Code, Refused
 
@@ -108,6 +110,34 @@ def test_any_text_is_taken_or_refused_by_name_never_worse(variable: str, text: s
     except Refused as refused:
         fields.append(refused.field)
     assert all(field.startswith("KERNELSECRET_") for field in fields)
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [("webhook.example.svc:8444", "webhook.example.svc", 8444), ("10.0.0.1:1", "10.0.0.1", 1), ("[::1]:9", "::1", 9)],
+)
+def test_the_webhook_is_named_by_host_or_address(text: str, host: str, port: int) -> None:
+    address = Settings.load(NODE | {"KERNELSECRET_WEBHOOK_ADDRESS": text}).webhook_address
+    assert (address.host, address.port) == (host, port)
+
+
+@pytest.mark.parametrize("text", ["webhook", ":8444", "webhook:0", "webhook:x", "a b:1", "a,b:1", "webhook:70000"])
+def test_what_is_no_address_of_the_webhook_is_refused(text: str) -> None:
+    with pytest.raises(Refused) as caught:
+        Settings.load(NODE | {"KERNELSECRET_WEBHOOK_ADDRESS": text})
+    assert caught.value.field == "KERNELSECRET_WEBHOOK_ADDRESS"
+
+
+def test_the_cluster_is_seen_by_the_api_server_where_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_side, "ACCOUNT_FOLDER", tmp_path)
+    assert not uses_api(Settings.load(NODE))
+    assert uses_api(Settings.load(NODE | {"KERNELSECRET_KUBECONFIG": "/root/.kube/config"}))
+    (tmp_path / "token").touch()
+    assert uses_api(Settings.load(NODE))
+    assert not uses_api(Settings.load(NODE | {"KERNELSECRET_CLUSTER": "files"}))
+    assert uses_api(Settings.load(NODE | {"KERNELSECRET_CLUSTER": "api"}))
 
 
 def test_misspelt_variables_are_found_and_those_of_kubernetes_services_are_not() -> None:
