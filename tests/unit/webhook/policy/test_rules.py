@@ -229,6 +229,16 @@ def test_what_was_forged_while_nobody_looked_can_be_taken_away() -> None:
     assert update(old, pod({})).outcome is Outcome.ALLOWED
 
 
+def test_pods_without_volumes_annotations_and_labels_are_judged_like_others() -> None:
+    bare = {"metadata": {"name": "api-0"}, "spec": {"containers": [{"name": "app"}]}}
+    assert validation(bare).outcome is Outcome.ALLOWED
+    assert update(bare, changed(bare, "metadata labels", {"a": "b"})).outcome is Outcome.ALLOWED
+    assert debug(bare).outcome is Outcome.ALLOWED
+    assert refusal(update(bare, changed(bare, "metadata annotations", {INJECT: "true"})))[0] == "immutable"
+    asking = changed(bare, "metadata", {"annotations": {INJECT: "true"}, "labels": {"app": "api"}})
+    assert refusal(validation(asking))[0] == "injected"
+
+
 def debugged(thing: Any) -> Any:
     return changed(thing, "spec ephemeralContainers", [{"name": "debugger", "image": "busybox"}])
 
