@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Coroutine, Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from typing import Any
 
 from agent.api_side import ApiSide, uses_api
@@ -92,7 +92,7 @@ class Agent:
         self.api: ApiSide | None = None
         self._probe_may_pass = False
         self.wants_restart = asyncio.Event()
-        """What this agent found wrong with the node has passed: another one would serve better."""
+        """Another agent would serve better: what was wrong with the node has passed, or a part of this one failed."""
         self._closing = AsyncExitStack()
 
     async def start(self) -> None:
@@ -158,9 +158,15 @@ class Agent:
         await self._closing.aclose()
 
     def _background(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run until the agent stops."""
+        """Run until the agent stops; what ends by an error ends the agent, to be started again."""
         task = asyncio.create_task(work)
+        task.add_done_callback(self._failed)
         self._closing.push_async_callback(_ended, task)
+
+    def _failed(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error(Event.AGENT_FAILED, **problem(error))
+            self.wants_restart.set()
 
     # Steps of `start`
 
@@ -340,8 +346,7 @@ class Agent:
 
 async def _ended(task: asyncio.Task[None]) -> None:
     task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def run(settings: Settings) -> int:
