@@ -6,9 +6,10 @@ import aiohttp
 import msgspec
 import pytest
 
+from certs.leaf import issue_server_leaf
 from certs.signing import open_registration
 from certs.tls import client_context
-from kernelsecret.node_api import PATH_REGISTRATIONS
+from kernelsecret.node_api import PATH_REGISTRATIONS, node_host
 from kernelsecret.registration import LIFETIME_S, SignedRegistration
 from tests.unit.registrations import scene as nodes
 from tests.unit.registrations.scene import NODE, UID, said
@@ -60,6 +61,15 @@ async def test_of_a_pod_elsewhere_a_node_learns_as_little_as_of_one_that_is_not_
         ({"metadata__annotations": {"kernelsecret.io/inject": "true"}}, FIELD),
         ({"spec__volumes": []}, FIELD),
         ({"metadata__deletionTimestamp": "2026-01-01T00:00:00Z"}, "metadata.deletionTimestamp"),
+        (
+            {
+                "metadata__annotations": {
+                    "kernelsecret.io/inject": "false",
+                    "kernelsecret.io/interceptor": "payments-db",
+                }
+            },
+            "metadata.annotations[kernelsecret.io/inject]",
+        ),
     ],
 )
 async def test_a_pod_that_was_not_injected_or_is_ending_has_none(changed: dict[str, Any], field: str) -> None:
@@ -114,3 +124,20 @@ async def test_a_node_that_asks_for_too_many_is_slowed_down() -> None:
     async with webhook(registrations=3) as door:
         await door.api.put_pod()
         assert [(await ask(door))[0] for _ in range(4)] == [200, 200, 200, 429]
+
+
+async def test_a_certificate_for_more_than_one_node_is_for_none() -> None:
+    async with webhook() as door:
+        await door.api.put_pod()
+        both = issue_server_leaf(door.authority, [node_host(NODE), node_host("node-2")], door.clock.now(), nodes.DAY)
+        context = client_context(door.authority.certificate_pem, both.certificate_pem, both.key_pem)
+        status, body = await post(door, PATH_REGISTRATIONS, ASKED, context=context)
+        assert (status, said(body).field) == (403, "client certificate")
+
+
+async def test_another_object_than_was_asked_for_is_not_taken_for_the_pod() -> None:
+    async with webhook() as door:
+        await door.api.put_pod()
+        door.api.objects["pods", "payments", "api-0"]["metadata"]["namespace"] = "other"
+        status, body = await ask(door)
+        assert (status, said(body).why) == (503, "the API server sent another object")
