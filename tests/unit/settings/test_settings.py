@@ -133,7 +133,7 @@ def test_the_cluster_is_seen_by_the_api_server_where_there_is_one(
 ) -> None:
     monkeypatch.setattr(api_side, "ACCOUNT_FOLDER", tmp_path)
     assert not uses_api(Settings.load(NODE))
-    assert uses_api(Settings.load(NODE | {"KERNELSECRET_KUBECONFIG": "/root/.kube/config"}))
+    assert uses_api(Settings.load(NODE | {"KERNELSECRET_KUBECONFIG": "/etc/kernelsecret/kubeconfig"}))
     (tmp_path / "token").touch()
     assert uses_api(Settings.load(NODE))
     assert not uses_api(Settings.load(NODE | {"KERNELSECRET_CLUSTER": "files"}))
