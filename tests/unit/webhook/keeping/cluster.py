@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import ssl
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,6 +22,7 @@ from kernelsecret.names import HOST_WEBHOOK, KEYS_OBJECT, SYSTEM_NAMESPACE, TRUS
 from kernelsecret.trust import RegistrationKey
 from tests.unit.apiclient.fake_server import FakeApiServer, Object, serving
 from tests.unit.apiclient.things import until
+from tests.unit.webhook.cluster.scene import running
 from webhook.keeping.keeper import Keeper
 from webhook.keeping.leading import Leading
 
@@ -161,18 +162,6 @@ async def cluster(fake: FakeApiServer | None = None, policy: Policy = POLICY) ->
     fake = fake or FakeApiServer()
     async with serving(fake) as url, AsyncExitStack() as stack:
         yield Cluster(fake, stack, url, policy)
-
-
-@asynccontextmanager
-async def running(work: Awaitable[None]) -> AsyncIterator[None]:
-    """Something that runs until the block ends."""
-    task = asyncio.ensure_future(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 class Greeter:
