@@ -163,10 +163,17 @@ def hosts_of(certificate: x509.Certificate) -> tuple[str, ...]:
     return tuple(str(name.value) for name in names if isinstance(name, x509.DNSName | x509.IPAddress))
 
 
-def _general_name(host: str) -> x509.GeneralName:
+def is_for(leaf: Leaf, hosts: Sequence[str]) -> bool:
+    """Whether a leaf is for exactly these hosts, however an address is written."""
+    return leaf.hosts == tuple(str(_general_name(host).value) for host in hosts)
+
+
+def _general_name(host: str) -> x509.DNSName | x509.IPAddress:
     try:
         return x509.IPAddress(ip_address(host))
     except ValueError:
+        if not host or len(host) > _LONGEST_HOST or not host.isascii():
+            raise Refused(Code.INVALID_ARGUMENT, "hosts", f"{quoted(host)} is no DNS name and no address") from None
         return x509.DNSName(host)
 
 

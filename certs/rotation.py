@@ -15,7 +15,7 @@ from typing import Generic
 
 from certs.authority import BACKDATED, Authority, create_authority
 from certs.keys import Kept, KeyState, Stage, T, current, ordered
-from certs.leaf import Leaf, is_issued_by, issue_server_leaf
+from certs.leaf import Leaf, is_for, is_issued_by, issue_server_leaf
 from certs.signing import LONGEST_LIFETIME, new_signing_key
 from kernelsecret.errors import Code, Refused
 from kernelsecret.names import HOST_WEBHOOK
@@ -167,7 +167,7 @@ def _leaf(leaf: Leaf, authority: Authority, now: datetime, policy: Policy) -> Le
     will_do = (
         leaf.not_before <= now < leaf.not_after
         and not is_old
-        and leaf.hosts == policy.hosts
+        and is_for(leaf, policy.hosts)
         and is_issued_by(leaf.certificate_pem, authority.certificate_pem)
     )
     return leaf if will_do else issue_server_leaf(authority, policy.hosts, now, policy.leaf_lifetime)

@@ -90,9 +90,10 @@ def test_an_authority_out_of_its_time_signs_nothing(moment: object) -> None:
         issue_server_leaf(create_authority(NOW, YEAR), HOSTS, moment, DAY)  # type: ignore[arg-type]
 
 
-def test_a_leaf_without_a_host_is_refused() -> None:
+@pytest.mark.parametrize("hosts", [(), ("",), ("webhook", "ä"), ("a" * 254,)])
+def test_a_leaf_without_a_host_that_can_be_named_is_refused(hosts: tuple[str, ...]) -> None:
     with pytest.raises(Refused, match=r"^hosts: "):
-        issue_server_leaf(create_authority(NOW, YEAR), (), NOW, DAY)
+        issue_server_leaf(create_authority(NOW, YEAR), hosts, NOW, DAY)
 
 
 def test_what_was_kept_is_loaded_as_it_was() -> None:

@@ -133,6 +133,12 @@ def test_a_leaf_for_other_hosts_is_made_at_once() -> None:
     assert step(state, NOW + HOUR, policy=policy).leaf.hosts == policy.hosts
 
 
+def test_an_address_that_is_written_at_length_is_the_same_address() -> None:
+    policy = Policy(hosts=("localhost", "0:0:0:0:0:0:0:1", "127.0.0.1"))
+    state = rested(first_state(NOW, policy), NOW, policy=policy)
+    assert state.leaf.hosts == ("localhost", "::1", "127.0.0.1")
+
+
 def test_at_the_end_of_an_authority_its_leaf_is_not_made_again_and_again() -> None:
     state = rested(first_state(NOW, POLICY), NOW)
     made, before = 0, state.leaf
