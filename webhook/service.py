@@ -121,8 +121,7 @@ class Webhook:
                 self.metrics,
                 self.trail.take,
                 max_body=limit,
-                look_again=self._look_again if looks else None,
-                age_s=lambda: view.age_s,
+                look_again=self.refresher.second_look if looks else None,
                 is_draining=lambda: self.readiness.is_draining,
             )
 
@@ -180,12 +179,6 @@ class Webhook:
         await asyncio.wait([leading])
 
     # What parts ask of others
-
-    async def _look_again(self, answer: Answer) -> bool:
-        doubt = answer.doubt
-        assert doubt is not None
-        interceptors = (doubt.interceptor,) if doubt.interceptor else ()
-        return await self.refresher.look(namespace=doubt.namespace, interceptors=interceptors, node=doubt.node)
 
     async def _refresh_for_issuer(self, namespace: str, interceptors: Sequence[str]) -> None:
         await self.refresher.look(namespace=namespace, interceptors=interceptors)

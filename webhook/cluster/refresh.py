@@ -13,9 +13,11 @@ from apiclient import paths
 from apiclient.client import ApiClient
 from apiclient.objects import Unreadable, read_page
 from kernelsecret.errors import Code, Refused
+from kernelsecret.problems import quoted
 from telemetry.logkeys import Event
 from telemetry.logs import get_logger, problem
 from webhook.cluster.view import ClusterView
+from webhook.policy.steps import ALL, Doubt
 
 WITHIN_S: Final = 1.5
 """Of one look. The API server waits for us meanwhile, and whoever creates the pod for it."""
@@ -24,7 +26,6 @@ FRESH_S: Final = 0.5
 PER_S: Final = 20.0
 BURST: Final = 40.0
 """Reads a second of this replica, whoever provokes them."""
-ALL: Final = "*"
 _MOST_REMEMBERED = 4096
 
 log = get_logger("cluster")
@@ -62,6 +63,19 @@ class Refresher:
         wanted = [("namespace", namespace), ("node", node), *(("interceptor", name) for name in interceptors)]
         looks = await asyncio.gather(*(self._one(kind, name) for kind, name in wanted if name))
         return all(looks)
+
+    async def second_look(self, doubt: Doubt) -> str:
+        """Read what a refusal doubts; what to add to its message, should it stand."""
+        interceptors = (doubt.interceptor,) if doubt.interceptor else ()
+        knows = await self.look(namespace=doubt.namespace, interceptors=interceptors, node=doubt.node)
+        invalid = self._view.invalid.get(doubt.interceptor)
+        if invalid is not None:
+            return f"the interceptor {quoted(doubt.interceptor)} is there, but it cannot work: {invalid.why}"
+        if knows:
+            return ""
+        age = self._view.age_s
+        old = f"is {age:.0f} s old" if age < float("inf") else "is not complete yet"
+        return f"what is known of the cluster {old}, and could not be read again: try again"
 
     async def _one(self, kind: str, name: str) -> bool:
         key = (kind, name)

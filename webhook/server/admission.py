@@ -18,6 +18,7 @@ from webhook.admission.answer import Answer, Outcome
 from webhook.admission.review import BadReview, allowed, denied
 from webhook.observe.metrics import Metrics
 from webhook.observe.records import Reviewed
+from webhook.policy.steps import Doubt
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -40,7 +41,7 @@ class _Gone(Exception):
 
 class Door:
     """One endpoint. `judge` answers a body at once, or raises BadReview; `look_again` is awaited before a refusal that
-    has a doubt, and says whether all is known now.
+    has a doubt. What it returns is added to the message where the review is refused all the same.
     """
 
     def __init__(
@@ -51,13 +52,12 @@ class Door:
         take: Callable[[Reviewed], None],
         *,
         max_body: int,
-        look_again: Callable[[Answer], Awaitable[bool]] | None = None,
-        age_s: Callable[[], float] = lambda: 0.0,
+        look_again: Callable[[Doubt], Awaitable[str]] | None = None,
         is_draining: Callable[[], bool] = lambda: False,
     ) -> None:
         self.name = name
         self._judge, self._metrics, self._take = judge, metrics, take
-        self._max_body, self._look_again, self._age_s = max_body, look_again, age_s
+        self._max_body, self._look_again = max_body, look_again
         self._is_draining = is_draining
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,7 +74,10 @@ class Door:
         try:
             answer = self._judge(body)
             if answer.doubt is not None and self._look_again is not None:
-                answer = await self._second(body, answer)
+                note = await self._look_again(answer.doubt)
+                answer = self._judge(body)
+                if note and answer.doubt is not None:
+                    answer = with_note(answer, note)
             outcome = answer.outcome
         except BadReview as bad:
             await self._refuse(send, bad)
@@ -89,16 +92,6 @@ class Door:
     async def _refuse(self, send: Send, bad: BadReview) -> None:
         self._metrics.bad_request(bad.status)
         await self._send(send, bad.status, msgspec.json.encode({"error": str(bad)}), close=True)
-
-    async def _second(self, body: bytes, first: Answer) -> Answer:
-        assert self._look_again is not None
-        knows = await self._look_again(first)
-        answer = self._judge(body)
-        if knows or answer.doubt is None:
-            return answer
-        age = self._age_s()
-        old = f"is {age:.0f} s old" if age < float("inf") else "is not complete yet"
-        return with_note(answer, f"what is known of the cluster {old}, and the API server did not answer: try again")
 
     def _note(self, answer: Answer) -> None:
         if answer.outcome is Outcome.INJECTED:

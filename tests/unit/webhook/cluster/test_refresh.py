@@ -15,6 +15,7 @@ from tests.unit.webhook.cluster.scene import known, put_interceptor, put_namespa
 from webhook.cluster import refresh
 from webhook.cluster.refresh import Refresher
 from webhook.cluster.view import ClusterView
+from webhook.policy.steps import Doubt
 
 
 def refresher(view: ClusterView, client: ApiClient, **more: Any) -> tuple[Refresher, Counter[str]]:
@@ -170,3 +171,25 @@ async def test_of_all_nodes_the_watch_must_be_current() -> None:
         view.node_reflector._watching = False
         assert not await look.look(node="*")
         assert results == {}
+
+
+async def test_a_refusal_that_cannot_be_made_sure_of_is_to_say_how_old_the_view_is() -> None:
+    fake = FakeApiServer()
+    async with watched(fake, watching=False) as (view, client):
+        look, _ = refresher(view, client, clock=lambda: 0.0)
+        assert await look.second_look(Doubt("payments", "payments-db")) == ""
+        look._left = 0.0
+        assert "is 0 s old" in await look.second_look(Doubt("other"))
+        view.node_reflector._heard_at -= 42
+        assert "is 42 s old" in await look.second_look(Doubt("other"))
+        view.node_reflector._synced.clear()
+        assert "is not complete yet" in await look.second_look(Doubt("other"))
+
+
+async def test_a_refusal_for_an_interceptor_that_cannot_work_is_to_say_why_it_cannot() -> None:
+    fake = FakeApiServer()
+    async with watched(fake, watching=False) as (view, client):
+        await put_interceptor(fake, secrets=[])
+        look, _ = refresher(view, client)
+        note = await look.second_look(Doubt("payments", "payments-db"))
+        assert note.startswith("the interceptor 'payments-db' is there, but it cannot work: spec.secrets: empty")

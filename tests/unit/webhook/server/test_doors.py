@@ -17,6 +17,7 @@ from webhook.observe.metrics import Metrics
 from webhook.observe.records import Reviewed
 from webhook.policy.interceptors import Interceptors
 from webhook.policy.nodes import Nodes
+from webhook.policy.steps import Doubt
 from webhook.policy.view import FixedView
 from webhook.server.admission import Door
 
@@ -178,32 +179,29 @@ async def test_before_a_refusal_in_doubt_it_looks_again() -> None:
     namespaces: dict[str, dict[str, str]] = {}
     seen = FixedView(Nodes([node()]), Interceptors([interceptor()]), namespaces)
 
-    async def look_again(answer: Answer) -> bool:
-        assert answer.doubt is not None
-        namespaces[answer.doubt.namespace] = OPTED_IN
-        return True
+    async def look_again(doubt: Doubt) -> str:
+        namespaces[doubt.namespace] = OPTED_IN
+        return "a note"
 
     scene = mutating(seen, look_again=look_again)
     assert response(await ask(scene.door, "/mutate", body(pod())))["allowed"]
     assert [record.event for record in scene.records] == ["injected"]
 
 
-@pytest.mark.parametrize(("age", "words"), [(41.6, "is 42 s old"), (float("inf"), "is not complete yet")])
-async def test_a_refusal_that_could_not_be_made_sure_of_says_how_old_the_view_is(age: float, words: str) -> None:
-    async def look_again(_: Answer) -> bool:
-        return False
+async def test_a_refusal_that_stands_says_what_the_second_look_has_to_add() -> None:
+    async def look_again(_: Doubt) -> str:
+        return "what is known is 42 s old"
 
-    scene = mutating(view(namespaces={}), look_again=look_again, age_s=lambda: age)
+    scene = mutating(view(namespaces={}), look_again=look_again)
     message = response(await ask(scene.door, "/mutate", body(pod())))["status"]["message"]
-    assert words in message
-    assert "try again" in message
+    assert message.endswith("; what is known is 42 s old")
     assert scene.records[0].why == message
 
 
-async def test_a_refusal_that_was_made_sure_of_says_nothing_of_age() -> None:
-    async def look_again(_: Answer) -> bool:
-        return True
+async def test_a_refusal_that_was_made_sure_of_says_nothing_more() -> None:
+    async def look_again(_: Doubt) -> str:
+        return ""
 
-    scene = mutating(view(namespaces={}), look_again=look_again, age_s=lambda: 3.0)
-    message = response(await ask(scene.door, "/mutate", body(pod())))["status"]["message"]
-    assert "old" not in message
+    unsure, sure = mutating(view(namespaces={})), mutating(view(namespaces={}), look_again=look_again)
+    answers = [await ask(scene.door, "/mutate", body(pod())) for scene in (unsure, sure)]
+    assert answers[0] == answers[1]
