@@ -144,6 +144,11 @@ def test_folders_of_the_agent_are_not_shown_to_pods(path: str, refused: bool) ->
         assert "spec.volumes[0].hostPath.path: " in message
 
 
+def test_a_host_path_without_a_path_is_left_to_the_api_server() -> None:
+    for missing in ({}, {"path": ""}, {"path": None}):
+        assert validation(pod({}, volumes=[{"name": "h", "hostPath": missing}])).outcome is Outcome.ALLOWED
+
+
 def test_node_agents_of_others_may_see_folders_above_ours_where_their_namespace_says_so_but_never_ours() -> None:
     seen = view(namespaces={NAMESPACE: {"kernelsecret.io/host-paths": "allowed"}})
     above, ours = ({"name": "h", "hostPath": {"path": path}} for path in ("/", "/run/kernelsecret"))
