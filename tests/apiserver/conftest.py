@@ -9,8 +9,8 @@ import pytest
 
 from kernelsecret.names import LABEL_ENGINE
 from tests.apiserver.harness.cluster import Cluster, lacks
-from tests.apiserver.harness.kubectl import Kubectl
-from tests.apiserver.harness.product import install
+from tests.apiserver.harness.processes import free_port
+from tests.apiserver.harness.product import away, install
 from tests.apiserver.harness.webhook import Webhook, serving
 from tests.needs import need
 
@@ -32,10 +32,11 @@ def installed(cluster: Cluster) -> Cluster:
     return cluster
 
 
-@pytest.fixture
-def kubectl(installed: Cluster) -> Kubectl:
-    """kubectl as a cluster admin."""
-    return installed.kubectl
+@pytest.fixture(scope="module")
+def alone(installed: Cluster) -> Iterator[Cluster]:
+    """The cluster while no webhook of ours is registered."""
+    with away(installed):
+        yield installed
 
 
 @pytest.fixture(scope="session")
@@ -47,8 +48,15 @@ def nodes(installed: Cluster) -> Cluster:
     return installed
 
 
-@pytest.fixture(scope="module")
-def webhook(nodes: Cluster) -> Iterator[Webhook]:
-    """Two replicas of the webhook, registered, for the tests of a module."""
-    with serving(nodes, "webhook-a", "webhook-b") as started:
+@pytest.fixture(scope="session")
+def first_webhook(nodes: Cluster) -> Iterator[Webhook]:
+    """Two replicas that were started at once, in a cluster where there were no keys yet."""
+    with serving(nodes, "webhook-a", "webhook-b", agent_port=str(free_port()), handover_s="5") as started:
         yield started
+
+
+@pytest.fixture(scope="module")
+def webhook(first_webhook: Webhook) -> Webhook:
+    """Two replicas of the webhook, registered: the same for all modules, which put back what they break."""
+    first_webhook.fill()
+    return first_webhook

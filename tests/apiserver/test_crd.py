@@ -1,4 +1,4 @@
-"""The SecretInterceptor as the API server keeps it: what it refuses, fills in, shows and explains."""
+"""The SecretInterceptor as the API server keeps it: what it refuses, fills in, shows and explains, with no webhook."""
 
 from __future__ import annotations
 
@@ -38,6 +38,12 @@ def said_by_us(thing: dict[str, Any]) -> str | None:
     except Invalid as invalid:
         return str(invalid)
     return None
+
+
+@pytest.fixture
+def kubectl(alone: Cluster) -> Kubectl:
+    """kubectl as a cluster admin."""
+    return alone.kubectl
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
@@ -90,10 +96,10 @@ BAD = [
 
 @pytest.mark.parametrize(("path", "value", "field"), BAD)
 def test_what_cannot_work_is_refused_with_the_field_named_by_the_server_and_by_our_reader(
-    installed: Cluster, path: str, value: Any, field: str
+    alone: Cluster, path: str, value: Any, field: str
 ) -> None:
     thing = changed(path, value)
-    by_server, by_us = said_by_server(installed, thing), said_by_us(thing)
+    by_server, by_us = said_by_server(alone, thing), said_by_us(thing)
     assert by_server, "the API server accepts it"
     assert field in by_server
     assert by_us, "our reader accepts it"
@@ -115,9 +121,9 @@ GOOD = [
 
 
 @pytest.mark.parametrize(("path", "value"), GOOD)
-def test_what_can_work_is_taken_by_the_server_and_by_our_reader(installed: Cluster, path: str, value: Any) -> None:
+def test_what_can_work_is_taken_by_the_server_and_by_our_reader(alone: Cluster, path: str, value: Any) -> None:
     thing = changed(path, value)
-    assert said_by_server(installed, thing) is None
+    assert said_by_server(alone, thing) is None
     assert said_by_us(thing) is None
 
 
@@ -138,7 +144,7 @@ def test_what_is_left_out_is_filled_in_and_shown(kubectl: Kubectl) -> None:
     assert spec["secrets"][0]["files"][0]["mode"] in (288, "0440")
 
 
-def test_what_the_server_keeps_is_read_by_us(installed: Cluster, kubectl: Kubectl) -> None:
+def test_what_the_server_keeps_is_read_by_us(alone: Cluster, kubectl: Kubectl) -> None:
     kubectl.apply(interceptor("read-back", "shop"))
     kept = kubectl.get("secretinterceptor", "read-back")
     assert read_interceptor(kept).metadata.name == "read-back"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from tests.apiserver.harness.kubectl import Kubectl
 from tests.apiserver.harness.load import creating
 from tests.apiserver.harness.objects import OPTED_IN, interceptor, pod
 from tests.apiserver.harness.waiting import until
-from tests.apiserver.harness.webhook import Webhook, serving
+from tests.apiserver.harness.webhook import Webhook
 
 NAMESPACE = "outages"
 ASKS = pod("app-", "outage-db")
@@ -23,18 +22,17 @@ FROZEN_S = 8.0
 
 
 @pytest.fixture(scope="module")
-def shop(nodes: Cluster) -> Kubectl:
+def shop(webhook: Webhook) -> Kubectl:
     """kubectl in a namespace that may opt in."""
-    kubectl = nodes.namespace(NAMESPACE, OPTED_IN)
-    nodes.kubectl.apply(interceptor("outage-db", NAMESPACE))
-    return kubectl
+    webhook.cluster.kubectl.apply(interceptor("outage-db", NAMESPACE))
+    return webhook.cluster.namespace(NAMESPACE, OPTED_IN)
 
 
 @pytest.fixture
-def fresh(nodes: Cluster, shop: Kubectl) -> Iterator[Webhook]:
-    """Two replicas for a test that breaks them."""
-    with serving(nodes, "outage-a", "outage-b") as webhook:
-        yield webhook
+def fresh(webhook: Webhook, shop: Kubectl) -> Webhook:
+    """The webhook with two replicas again, for a test that breaks them."""
+    webhook.fill(2)
+    return webhook
 
 
 def injected(kept: Any) -> bool:
@@ -60,17 +58,15 @@ def test_while_no_replica_is_there_pods_that_ask_are_refused_and_all_others_are_
     forged = pod("forged", annotations={"kernelsecret.io/interceptor": "outage-db"})
     assert "written by admission alone" in shop.refused("create", "-f-", given=forged)
     # Whoever was refused is served as soon as a replica is there again.
-    fresh.start("outage-c")
-    fresh.wait_ready("outage-c")
+    fresh.wait_ready(fresh.start().name)
     shop("create", "-f-", given=ASKS)
 
 
 def test_replicas_are_replaced_one_by_one_under_load_and_no_pod_is_lost(fresh: Webhook, shop: Kubectl) -> None:
     with creating(fresh.cluster, NAMESPACE, ASKS, injected) as progress:
         until(lambda: progress.injected > 20, "pods are created")
-        for old, new in (("outage-a", "outage-c"), ("outage-b", "outage-d")):
-            fresh.start(new)
-            fresh.wait_ready(new)
+        for old in tuple(fresh.replicas):
+            fresh.wait_ready(fresh.start().name)
             # As kubelet does it: told to end while the Service still leads there. It leaves by not being ready.
             ending = fresh.replicas[old]
             ending.process.terminate()
@@ -103,8 +99,7 @@ def bundles(webhook: Webhook) -> set[str]:
 
 
 def test_each_replica_serves_by_a_certificate_of_the_one_authority(fresh: Webhook, shop: Kubectl) -> None:
-    for name in ("outage-a", "outage-b"):
-        other = next(one for one in fresh.replicas if one != name)
+    for other in tuple(fresh.replicas):
         fresh.balancer.remove(other)
         for _ in range(3):
             assert works(fresh.cluster)
@@ -149,24 +144,29 @@ def test_an_api_server_that_hangs_is_waited_for_and_policy_goes_on_afterwards(fr
 
 
 def test_the_policy_that_is_known_goes_on_while_the_api_server_that_is_watched_is_away(
-    nodes: Cluster, shop: Kubectl
+    fresh: Webhook, shop: Kubectl
 ) -> None:
     """Two API servers over one etcd: the webhook watches one, which is killed; the other goes on asking it."""
-    with nodes.another_server() as other, serving(nodes, "watching", server=other.url) as webhook:
-        assert works(nodes)
+    cluster = fresh.cluster
+    with cluster.another_server() as other:
+        replica = fresh.start(server=other.url)
+        fresh.wait_ready(replica.name)
+        for name in set(fresh.replicas) - {replica.name}:
+            fresh.forget(name).process.stop()
+        assert works(cluster)
         other.process.kill()
-        replica = webhook.replicas["watching"]
         for _ in range(20):
-            assert works(nodes)
+            assert works(cluster)
         assert replica.is_ready()
         # A refusal that only a look at the API server could make certain says how old the view is.
         said = shop.refused("create", "-f-", given=pod("app", "not-known"))
         assert "try again" in said
         other.start()
         other.wait_ready()
-        nodes.kubectl.apply(interceptor("made-meanwhile", NAMESPACE))
+        cluster.kubectl.apply(interceptor("made-meanwhile", NAMESPACE))
         until(
             lambda: shop.run("create", "-f-", given=pod("app-", "made-meanwhile")).status == 0,
             "the watch goes on",
-            explain=webhook.tails,
+            explain=fresh.tails,
         )
+        fresh.forget(replica.name).process.stop()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -26,7 +25,6 @@ from kernelsecret.names import (
 from tests.apiserver.harness.cluster import Cluster
 from tests.apiserver.harness.kubectl import Kubectl
 from tests.apiserver.harness.objects import OPTED_IN, container, interceptor, pod
-from tests.apiserver.harness.product import away
 
 POLICY = "ValidatingAdmissionPolicy"
 OURS = {
@@ -55,13 +53,6 @@ def injected(name: str, interceptor_name: str = "held") -> dict[str, Any]:
         volumes=[volume],
         containers=[container("app", volumeMounts=[{"name": VOLUME_NAME, "mountPath": "/var/run/secrets/held"}])],
     )
-
-
-@pytest.fixture(scope="module")
-def alone(installed: Cluster) -> Iterator[Cluster]:
-    """The cluster while no webhook is registered."""
-    with away(installed):
-        yield installed
 
 
 @pytest.fixture(scope="module")

@@ -55,21 +55,20 @@ def agent_pod(cluster: Cluster, node: str) -> str:
 
 
 @asynccontextmanager
-async def agent(
-    webhook: Webhook, node: str, host: str, port: int, *, token_of: str = "", files: Path
-) -> AsyncIterator[Agent]:
-    """An agent of `node` that listens at `host`:`port`. `token_of` is the pod whose token it shows, if not its own."""
+async def agent(webhook: Webhook, node: str, *, token_of: str = "", files: Path) -> AsyncIterator[Agent]:
+    """An agent of `node`, one of NODES. `token_of` is the pod whose token it shows, if not its own."""
     cluster = webhook.cluster
     own = token_of or await asyncio.to_thread(agent_pod, cluster, node)
     token = cluster.token(SYSTEM_NAMESPACE, ACCOUNT_AGENT, audience=AUDIENCE_IDENTITY, pod=own)
     token_file = files / f"{node}.token"
     token_file.touch(0o600)
     token_file.write_text(token)
+    port = int(webhook.settings["agent_port"])
     replica = next(iter(webhook.replicas.values()))
     kubeconfig = cluster.kubeconfig_of(SYSTEM_NAMESPACE, ACCOUNT_AGENT, file=f"agent-{node}.json")
     client = ApiClient(from_kubeconfig(kubeconfig))
     heard = Agent(node)
-    settings = RoomSettings(node, host, "127.0.0.1", token_file, port, replica.nodes_port)
+    settings = RoomSettings(node, NODES[node], "127.0.0.1", token_file, port, replica.nodes_port)
     heard.room = RegistrationRoom(client, settings, heard.events())
     try:
         await heard.room.start()

@@ -11,9 +11,9 @@ OPTED_IN: Mapping[str, str] = {LABEL_INJECT: LABEL_INJECT_ENABLED}
 """Labels of a namespace whose pods may opt in."""
 
 
-def interceptor(name: str, namespace: str | None = None, **spec: Any) -> dict[str, Any]:
-    """A SecretInterceptor that selects all pods of one namespace (None: of all); `spec` is added to its own."""
-    selector = {} if namespace is None else {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+def interceptor(name: str, namespace: str = "nowhere", **spec: Any) -> dict[str, Any]:
+    """A SecretInterceptor that selects all pods of one namespace; `spec` is added to its own."""
+    selector = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
     secret = {
         "name": "db",
         "source": {"file": {"path": "shop/db"}},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import ssl
@@ -85,19 +86,29 @@ class Replica:
 class Webhook:
     """The Service and its replicas; see `serving`."""
 
-    def __init__(self, cluster: Cluster, server: str, settings: dict[str, str]) -> None:
+    def __init__(self, cluster: Cluster, settings: dict[str, str]) -> None:
         self.cluster = cluster
-        self._server = server
         self.settings = settings
         self.balancer = Balancer()
         self.replicas: dict[str, Replica] = {}
+        self._numbers = itertools.count(1)
 
-    def start(self, name: str) -> Replica:
-        """Start a replica; it is given requests from when it is ready."""
-        replica = Replica(self.cluster, name, self._server, self.settings)
+    def start(self, name: str = "", *, server: str = "") -> Replica:
+        """Start a replica; it is given requests from when it is ready. `server` is the API server that it watches, if
+        not the cluster's first.
+        """
+        name = name or f"replica-{next(self._numbers)}"
+        replica = Replica(self.cluster, name, server, self.settings)
         self.replicas[name] = replica
         self.balancer.add(name, replica.port)
         return replica
+
+    def fill(self, count: int = 2) -> None:
+        """Have so many replicas, ready and registered."""
+        while len(self.replicas) < count:
+            self.start()
+        self.wait_ready()
+        self.wait_registered()
 
     def wait_ready(self, *names: str) -> None:
         """Wait until these (by default all) replicas are ready, and known to be."""
@@ -108,6 +119,10 @@ class Webhook:
                 f"replica {name} is ready",
                 explain=replica.process.tail,
             )
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Sum of a metric over the replicas."""
+        return sum(replica.metric(name, **labels) for replica in self.replicas.values())
 
     def audited(self, pod_name: str) -> list[dict[str, Any]]:
         """Wait until something about a pod is in the audit trails; all of it."""
@@ -131,7 +146,11 @@ class Webhook:
     def register(self) -> None:
         """Route the Service to the balancer and apply the manifests' configurations; wait until they are in force."""
         self.apply()
-        until(self._has_authority, "the leader has written the authority into both configurations", explain=self.tails)
+        self.wait_registered()
+
+    def wait_registered(self) -> None:
+        """Wait until the leader has written the authority into both configurations."""
+        until(self._has_authority, "both configurations have the authority", explain=self.tails)
 
     def apply(self) -> None:
         """kubectl apply of Service and configurations, as a user does it for the first time or again."""
@@ -168,12 +187,11 @@ class Webhook:
 
 
 @contextmanager
-def serving(cluster: Cluster, *names: str, server: str = "", **settings: str) -> Iterator[Webhook]:
-    """The webhook with these replicas, ready and registered. Afterwards none of it is left but its Secret.
-
-    `server` is the address of the API server that they watch, if not the cluster's first.
+def serving(cluster: Cluster, *names: str, **settings: str) -> Iterator[Webhook]:
+    """The webhook with these replicas, ready and registered. Afterwards none of it is left but what the API server
+    keeps of it: keys, published trust and lease.
     """
-    webhook = Webhook(cluster, server, {"drain_s": "2", "finish_s": "5", **settings})
+    webhook = Webhook(cluster, {"drain_s": "2", "finish_s": "5", **settings})
     try:
         for name in names:
             webhook.start(name)
