@@ -123,7 +123,7 @@ class Rights:
         if state is None:
             return True
         verdict = await self._verdict(state.plan, fresh=False)
-        if verdict.why is not None and not self._volumes.is_withheld(state):
+        if verdict.why is not None and not self._is_ended(state):
             try:  # what is held may be older than what let it be published
                 verdict = await self._verdict(state.plan, fresh=True)
             except Refused as refusal:
@@ -133,10 +133,14 @@ class Rights:
         if state is None:
             return True
         if verdict.why is not None:
-            return self._volumes.is_withheld(state) or self._end(state, verdict.why)
+            return self._is_ended(state) or self._end(state, verdict.why)
         if not self._volumes.is_served(state):
             return await self._return(state)
         return verdict.interceptor is None or self._follow_policy(state, verdict.interceptor)
+
+    def _is_ended(self, state: VolumeState) -> bool:
+        """Done, and said: an agent may have died after it closed a volume and before it told anybody."""
+        return bool(state.ended) and self._volumes.is_withheld(state)
 
     async def _verdict(self, plan: VolumePlan, *, fresh: bool) -> _Verdict:
         try:
@@ -164,28 +168,9 @@ class Rights:
         if not self._volumes.is_withheld(self._volumes.get(plan.volume_id) or state):
             return False
         self._conditions.hold(Reason.RIGHT_ENDED, plan.volume_id, str(why))
-        log.warning(
-            Event.RIGHT_ENDED,
-            volume_id=plan.volume_id,
-            namespace=plan.pod.namespace,
-            pod=plan.pod.name,
-            interceptor=plan.interceptor,
-            action=plan.on_unavailable.value,
-            **problem(why),
-        )
-        self._recorder.record(
-            RightEnded(
-                time_ns=time.time_ns(),
-                volume_id=plan.volume_id,
-                namespace=plan.pod.namespace,
-                pod=plan.pod.name,
-                pod_uid=plan.pod.uid,
-                interceptor=plan.interceptor,
-                policy=plan.on_unavailable.value,
-                field=why.field,
-                why=why.why,
-            )
-        )
+        policy, now = plan.on_unavailable.value, time.time_ns()
+        log.warning(Event.RIGHT_ENDED, **_named(plan), action=policy, **problem(why))
+        self._recorder.record(RightEnded(time_ns=now, **_named(plan), policy=policy, field=why.field, why=why.why))
         return is_done
 
     async def _return(self, state: VolumeState) -> bool:
@@ -201,23 +186,8 @@ class Rights:
         if returned is None or not self._volumes.is_served(returned):
             return False
         self._conditions.clear(Reason.RIGHT_ENDED, plan.volume_id)
-        log.info(
-            Event.RIGHT_RETURNED,
-            volume_id=plan.volume_id,
-            namespace=plan.pod.namespace,
-            pod=plan.pod.name,
-            interceptor=plan.interceptor,
-        )
-        self._recorder.record(
-            RightReturned(
-                time_ns=time.time_ns(),
-                volume_id=plan.volume_id,
-                namespace=plan.pod.namespace,
-                pod=plan.pod.name,
-                pod_uid=plan.pod.uid,
-                interceptor=plan.interceptor,
-            )
-        )
+        log.info(Event.RIGHT_RETURNED, **_named(plan))
+        self._recorder.record(RightReturned(time_ns=time.time_ns(), **_named(plan)))
         self._on_returned(returned)
         return is_done
 
@@ -237,3 +207,14 @@ class Rights:
                 self._conditions.hold(Reason.STATE_UNWRITABLE, why=str(error))
             return False
         return True
+
+
+def _named(plan: VolumePlan) -> dict[str, str]:
+    pod = plan.pod
+    return {
+        "volume_id": plan.volume_id,
+        "namespace": pod.namespace,
+        "pod": pod.name,
+        "pod_uid": pod.uid,
+        "interceptor": plan.interceptor,
+    }

@@ -215,6 +215,16 @@ async def test_what_an_earlier_agent_said_is_said_again(desk: Desk) -> None:
     assert (held.reason, held.subject, "was deleted" in held.why) == (Reason.RIGHT_ENDED, "csi-1", True)
 
 
+async def test_a_volume_that_was_closed_by_an_agent_that_told_nobody_is_told_of(desk: Desk) -> None:
+    await desk.publish()
+    desk.engine.closed.add("csi-1")
+    desk.view.held["interceptor"] = NONE
+    assert await desk.judge()
+    state = desk.volumes.get("csi-1")
+    assert state is not None
+    assert (desk.told(), bool(state.ended)) == (["ended"], True)
+
+
 async def test_only_what_was_asked_for_is_judged(desk: Desk) -> None:
     await desk.publish(volume_id="csi-1")
     await desk.publish(volume_id="csi-2")
