@@ -105,7 +105,7 @@ def test_what_cannot_be_answered_is_a_clear_4xx(door: str, sent: bytes, status: 
 def test_what_can_be_answered_is_denied_with_the_reason(door: str, sent: bytes, code: int, words: str) -> None:
     answer = DOORS[door](sent)
     said = response(answer)
-    assert (answer.outcome, answer.uid, answer.rule) == (Outcome.MALFORMED, UID, "review")
+    assert (answer.outcome, answer.uid, answer.rule, answer.dry_run) == (Outcome.MALFORMED, UID, "review", False)
     assert (said["allowed"], said["status"]["code"], said["status"]["status"]) == (False, code, "Failure")
     assert words in said["status"]["message"]
     assert said["status"]["message"] == answer.message
