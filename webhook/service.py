@@ -168,10 +168,12 @@ class Webhook:
         self, leading: asyncio.Task[Any], ports: Sequence[Port], serving: Sequence[asyncio.Task[Any]]
     ) -> None:
         """Not ready from now on, but serving until nobody can have been told to come; then what is under way ends."""
+        was_ready = self.readiness.is_ready
         self.readiness.is_draining = True
         log.info(Event.WEBHOOK_DRAINING)
         leading.cancel()
-        await asyncio.sleep(self.settings.drain_s)
+        if was_ready:
+            await asyncio.sleep(self.settings.drain_s)
         for port in ports:
             port.should_exit = True
         await asyncio.wait(serving)

@@ -8,11 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from telemetry.audit import AuditLog
+from telemetry.logkeys import Event
+from telemetry.logs import get_logger, problem
 from webhook.observe.records import Reviewed, to_line
 
 WAITING = 20_000
 """Records that wait at most; more are counted as lost. Under a hundred bytes each on average, beside shared texts."""
 EVERY_S = 0.1
+
+log = get_logger("observe")
 
 
 class Trail:
@@ -66,9 +70,15 @@ class Trail:
 
     def _write(self, batch: list[Reviewed]) -> int:
         """Append the records; how many were lost."""
+        lines = []
+        for record in batch:
+            try:
+                lines.append(to_line(record))
+            except (TypeError, ValueError) as failure:
+                log.error(Event.AUDIT_FAILED, **problem(failure))
         self._failed = False
-        self._log.write(b"".join(map(to_line, batch)))
-        return len(batch) if self._failed else 0
+        self._log.write(b"".join(lines))
+        return len(batch) if self._failed else len(batch) - len(lines)
 
     def _note_failure(self) -> None:
         self._failed = True

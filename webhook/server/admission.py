@@ -84,16 +84,20 @@ class Door:
             return
         except Exception as failure:  # noqa: BLE001 - the last resort: never a 500, never a crash
             answer = self._sorry(body, failure)
-        self._metrics.review(self.name, outcome, time.perf_counter() - began)
-        if answer.outcome in _AUDITED:
-            self._note(answer)
+        try:
+            self._note(answer, outcome, time.perf_counter() - began)
+        except Exception as failure:  # noqa: BLE001 - whoever waits for the answer is not to suffer for our books
+            self._failed(failure)
         await self._send(send, 200, answer.body)
 
     async def _refuse(self, send: Send, bad: BadReview) -> None:
         self._metrics.bad_request(bad.status)
         await self._send(send, bad.status, msgspec.json.encode({"error": str(bad)}), close=True)
 
-    def _note(self, answer: Answer) -> None:
+    def _note(self, answer: Answer, outcome: str, seconds: float) -> None:
+        self._metrics.review(self.name, outcome, seconds)
+        if answer.outcome not in _AUDITED or self.name == BIND:  # bindings are never refused
+            return
         if answer.outcome is Outcome.INJECTED:
             self._metrics.injection(answer.mode)
         else:
@@ -117,11 +121,14 @@ class Door:
         self._take(record)
 
     def _sorry(self, body: bytes, failure: Exception) -> Answer:
-        self._metrics.failure(failure)
-        log.error(Event.REVIEW_FAILED, path=f"/{self.name}", **problem(failure))
+        self._failed(failure)
         uid = _uid(body)
         made = allowed(uid) if self.name == BIND else denied(uid, 500, _SORRY)
         return Answer(made, Outcome.MALFORMED, uid, "", "", "", "", False, rule=FAILED, message=type(failure).__name__)
+
+    def _failed(self, failure: Exception) -> None:
+        self._metrics.failure(failure)
+        log.error(Event.REVIEW_FAILED, path=f"/{self.name}", **problem(failure))
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         """The whole body. Raises BadReview, and _Gone where the client left first."""

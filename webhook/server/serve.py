@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -48,6 +49,8 @@ class Port(uvicorn.Server):
     """Serves an application on a bound socket. `serve()` returns after `should_exit` was set and all was answered."""
 
     def __init__(self, application: ASGIApplication, bound: socket.socket, tls: LiveTls, *, finish_s: int) -> None:
+        # It warns of every request that is no HTTP: whoever reaches the port could fill the log.
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         super().__init__(
             uvicorn.Config(
                 application,

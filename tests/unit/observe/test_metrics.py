@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from agent.observe.metrics import DEFINITIONS, Metrics
 from agent.observe.records import Rule
+from tests.unit.telemetry.metric_checks import require_named, require_served
 
 
 def use_everything(metrics: Metrics, word: str = "file") -> None:
@@ -36,20 +37,11 @@ def use_everything(metrics: Metrics, word: str = "file") -> None:
 def test_prometheus_own_parser_reads_what_is_served_and_finds_every_metric() -> None:
     metrics = Metrics()
     use_everything(metrics)
-    families = {family.name: family for family in text_string_to_metric_families(metrics.render().decode())}
-    for one in DEFINITIONS:
-        family = families[one.name.removesuffix("_total")]
-        assert family.documentation == one.help
-        assert family.type == one.kind.__name__.lower()
-        labels = {name for sample in family.samples for name in sample.labels} - {"le"}
-        assert labels == set(one.labels)
+    require_served(metrics.render(), DEFINITIONS)
 
 
 def test_every_metric_is_ours_by_name_and_explained() -> None:
-    for one in DEFINITIONS:
-        assert one.name.startswith("kernelsecret_")
-        assert one.help.endswith(".")
-        assert (one.kind.__name__ == "Counter") == one.name.endswith("_total")
+    require_named(DEFINITIONS, "kernelsecret_")
 
 
 def test_counts_and_gauges_are_what_was_told() -> None:

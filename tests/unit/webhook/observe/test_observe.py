@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client.parser import text_string_to_metric_families
 
 from kernelsecret.errors import Refused
 from tests.unit.apiclient.things import until
 from tests.unit.conftest import LogLines
+from tests.unit.telemetry.metric_checks import require_named, require_served
 from webhook.observe import trail as trails
 from webhook.observe.metrics import DEFINITIONS, Metrics
 from webhook.observe.records import Reviewed, to_line
@@ -43,20 +43,11 @@ def use_everything(metrics: Metrics, word: str = "ok") -> None:
 def test_prometheus_own_parser_reads_what_is_served_and_finds_every_metric() -> None:
     metrics = Metrics()
     use_everything(metrics)
-    families = {family.name: family for family in text_string_to_metric_families(metrics.render().decode())}
-    for one in DEFINITIONS:
-        family = families[one.name.removesuffix("_total")]
-        assert family.documentation == one.help
-        assert family.type == one.kind.__name__.lower()
-        assert {name for sample in family.samples for name in sample.labels} - {"le"} == set(one.labels)
-    assert "process_resident_memory_bytes" in families
+    require_served(metrics.render(), DEFINITIONS)
 
 
 def test_every_metric_is_ours_by_name_and_explained() -> None:
-    for one in DEFINITIONS:
-        assert one.name.startswith("kernelsecret_webhook_")
-        assert one.help.endswith(".")
-        assert (one.kind.__name__ == "Counter") == one.name.endswith("_total")
+    require_named(DEFINITIONS, "kernelsecret_webhook_")
 
 
 @given(st.lists(st.text(max_size=40), max_size=200))
@@ -173,6 +164,17 @@ async def test_a_disk_that_refuses_costs_lines_which_are_counted_and_nothing_els
         writing.trail.take(RECORD)
     assert names(path) == ["api-*"]
     assert [line["event"] for line in log_lines.lines] == ["audit log cannot be written", "audit log written again"]
+
+
+async def test_a_record_that_cannot_be_written_costs_only_itself(tmp_path: Path, log_lines: LogLines) -> None:
+    path = tmp_path / "audit"
+    async with Writing(path) as writing:
+        writing.trail.take(RECORD._replace(why=b"canary"))  # type: ignore[arg-type]
+        writing.trail.take(RECORD)
+        await writing.trail._flush()
+        assert writing.lost == 1
+    assert names(path) == ["api-*"]
+    assert "canary" not in log_lines.text
 
 
 async def test_a_file_that_cannot_be_had_is_named_with_its_setting(tmp_path: Path) -> None:

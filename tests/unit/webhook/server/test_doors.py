@@ -144,6 +144,19 @@ async def test_an_error_of_our_own_does_not_keep_a_pod_from_its_node() -> None:
 
     scene = Scene(broken, "bind")
     assert response(await ask(scene.door, "/bind", body({}))) == {"uid": UID, "allowed": True}
+    assert scene.records == []
+
+
+async def test_an_error_of_our_books_does_not_change_the_answer(log_lines: LogLines) -> None:
+    scene = mutating()
+
+    def full(_: Reviewed) -> None:
+        raise RuntimeError("canary")
+
+    scene.door._take = full
+    assert response(await ask(scene.door, "/mutate", body(pod())))["allowed"]
+    assert scene.count("failures_total", error="RuntimeError") == 1
+    assert "canary" not in log_lines.text
 
 
 async def test_a_review_without_a_uid_is_denied_all_the_same_when_we_fail() -> None:
