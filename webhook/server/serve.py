@@ -23,6 +23,7 @@ use.
 PATIENCE_S = 10.0
 """How long a request may take to arrive."""
 MAX_CONNECTIONS = 1024
+"""Idle ones beyond that go, the quietest first, so that whoever only opens connections does not keep others out."""
 _BACKLOG = 1024
 _TICKS_BETWEEN_SWEEPS = 10
 
@@ -64,7 +65,7 @@ class Port(uvicorn.Server):
                 server_header=False,
                 date_header=False,
                 backlog=_BACKLOG,
-                limit_concurrency=MAX_CONNECTIONS,
+                limit_concurrency=2 * MAX_CONNECTIONS,
                 timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=finish_s,
                 ssl_context_factory=lambda _config, _default: tls.listener,
@@ -97,7 +98,15 @@ class Port(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second."""
         if counter % _TICKS_BETWEEN_SWEEPS == 0:
-            for connection in list(self.server_state.connections):
-                if isinstance(connection, Connection) and connection.is_late(PATIENCE_S, KEEP_ALIVE_S):
-                    connection.transport.abort()
+            self._sweep()
         return await super().on_tick(counter)
+
+    def _sweep(self) -> None:
+        made = [one for one in self.server_state.connections if isinstance(one, Connection)]
+        late = [one for one in made if one.is_late(PATIENCE_S, KEEP_ALIVE_S)]
+        excess = len(made) - len(late) - MAX_CONNECTIONS
+        if excess > 0:
+            idle = [one for one in made if one.is_idle and one not in late]
+            late += sorted(idle, key=lambda one: one.quiet_since)[:excess]
+        for connection in late:
+            connection.transport.abort()

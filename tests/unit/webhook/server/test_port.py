@@ -155,3 +155,15 @@ async def test_a_port_that_is_taken_is_named_with_its_setting() -> None:
         taken.listen()
         with pytest.raises(Refused, match=r"A_SETTING: .*EADDRINUSE"):
             bind("127.0.0.1", taken.getsockname()[1], "A_SETTING")
+
+
+async def test_of_too_many_connections_the_quietest_go(old: trustme.CA, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "MAX_CONNECTIONS", 2)
+    monkeypatch.setattr(serve, "_TICKS_BETWEEN_SWEEPS", 1)
+    tls = LiveTls(asks_peer=False)
+    tls.use(context_of(old))
+    async with serving(says_who, tls) as port, Client(port, client_context(old)) as quiet:
+        async with Client(port, client_context(old)) as first, Client(port, client_context(old)) as second:
+            assert await quiet.reader.read() == b""
+            for used in (first, second):
+                assert (await used.ask())[0] == 200
