@@ -18,11 +18,6 @@ LABEL_INJECT: Final = f"{GROUP}/inject"
 # Its only value that counts.
 LABEL_INJECT_ENABLED: Final = "enabled"
 
-# Namespace label: pods of this namespace may mount folders of the node in which ours lie (node agents of others do).
-LABEL_HOST_PATHS: Final = f"{GROUP}/host-paths"
-# Its only value that counts.
-LABEL_HOST_PATHS_ALLOWED: Final = "allowed"
-
 # Pod annotation: "true" (the one interceptor that selects the pod) or the name of an interceptor.
 ANNOTATION_INJECT: Final = f"{GROUP}/inject"
 # Its value that names no interceptor.

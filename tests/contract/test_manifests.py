@@ -128,7 +128,7 @@ def selectors() -> list[Object]:
 
 def test_namespaces_of_the_system_and_our_own_are_left_out_everywhere() -> None:
     found = selectors()
-    assert len(found) == len([hook for hook in hooks() if hook["rules"][0]["apiGroups"] == [""]]) + 4
+    assert len(found) == len([hook for hook in hooks() if hook["rules"][0]["apiGroups"] == [""]]) + 5
     for selector in found:
         assert {
             "key": "kubernetes.io/metadata.name",
@@ -140,7 +140,6 @@ def test_namespaces_of_the_system_and_our_own_are_left_out_everywhere() -> None:
 WEBHOOKS = {
     ("Mutating", "pods"): ("/mutate", {"pods"}, {"CREATE"}),
     ("Validating", "pods"): ("/validate", {"pods"}, {"CREATE"}),
-    ("Validating", "host-paths"): ("/validate", {"pods"}, {"CREATE"}),
     ("Validating", "updates"): ("/validate", {"pods", "pods/status"}, {"UPDATE"}),
     ("Validating", "ephemeral"): ("/validate", {"pods/ephemeralcontainers"}, {"UPDATE"}),
     ("Validating", "interceptors"): ("/validate", {"secretinterceptors"}, {"CREATE", "UPDATE"}),
@@ -173,13 +172,14 @@ def test_only_bindings_may_go_on_without_an_answer_and_they_wait_the_least() -> 
     assert mutating["reinvocationPolicy"] == "IfNeeded"
 
 
-def test_every_policy_refuses_on_failure_and_is_bound() -> None:
+def test_every_policy_but_the_one_that_only_warns_refuses_on_failure() -> None:
     policies = {policy["metadata"]["name"]: policy["spec"] for policy in of("ValidatingAdmissionPolicy")}
     bindings = {thing["spec"]["policyName"]: thing["spec"] for thing in of("ValidatingAdmissionPolicyBinding")}
     assert policies.keys() == bindings.keys()
     for name, spec in policies.items():
-        assert spec["failurePolicy"] == "Fail"
-        assert bindings[name]["validationActions"] == ["Deny"]
+        only_warns = name == "kernelsecret-host-paths"
+        assert spec["failurePolicy"] == ("Ignore" if only_warns else "Fail")
+        assert bindings[name]["validationActions"] == (["Warn", "Audit"] if only_warns else ["Deny"])
         assert ("paramKind" in spec) == ("paramRef" in bindings[name])
         for rule in spec["validations"]:
             assert rule["reason"] == "Forbidden"
@@ -192,13 +192,7 @@ def test_every_name_of_ours_in_the_manifests_is_one_that_the_code_knows() -> Non
     known = {value for value in vars(names).values() if isinstance(value, str)}
     known |= {names.API_VERSION, f"{names.RESOURCE_INTERCEPTORS}.{names.GROUP}", f"{names.DRIVER_NAME}-reg.sock"}
     known |= {hook["name"] for hook in hooks()} | {names.GROUP}
-    known |= {
-        f"{label}={value}"
-        for label, value in (
-            (names.LABEL_INJECT, names.LABEL_INJECT_ENABLED),
-            (names.LABEL_HOST_PATHS, names.LABEL_HOST_PATHS_ALLOWED),
-        )
-    }
+    known.add(f"{names.LABEL_INJECT}={names.LABEL_INJECT_ENABLED}")
     for path in FILES:
         if path.name == "crd.yaml":
             continue
@@ -208,17 +202,23 @@ def test_every_name_of_ours_in_the_manifests_is_one_that_the_code_knows() -> Non
                     assert name in known, f"{path.name}: {name}"
 
 
+def told(policy: str) -> dict[str, str]:
+    (found,) = of("ValidatingAdmissionPolicy", policy)
+    return {variable["name"]: variable["expression"] for variable in found["spec"]["variables"]}
+
+
 def test_the_folders_that_pods_may_not_mount_are_those_of_the_code() -> None:
-    (policy,) = of("ValidatingAdmissionPolicy", "kernelsecret-pods")
-    told = {variable["name"]: variable["expression"] for variable in policy["spec"]["variables"]}
-    inside = [path.path for path in OUR_PATHS]
-    above = [path.path for path in OUR_PATHS if path.closed_above]
-    assert sorted(re.findall(r"'([a-z._/-]+/)'", told["inside"])) == sorted(f"{path[1:]}/" for path in inside)
-    assert sorted(set(re.findall(r"'(/[a-z._/-]+)'", told["above"]))) == sorted(above)
-    conditions = {hook["name"]: hook["matchConditions"][0]["expression"] for hook in hooks() if "host" in str(hook)}
-    for name, paths in ((f"pods.{names.GROUP}", inside), (f"host-paths.{names.GROUP}", above)):
-        for path in paths:
-            assert f"'{path[1:]}/'" in conditions[name], f"{name}: {path}"
+    inside = told("kernelsecret-pods")["inside"]
+    assert sorted(re.findall(r"'([a-z._/-]+/)'", inside)) == sorted(f"{path[1:]}/" for path in OUR_PATHS)
+    (condition,) = [hook["matchConditions"][0]["expression"] for hook in hooks() if "hostPath" in str(hook)]
+    for path in OUR_PATHS:
+        assert f"'{path[1:]}/'" in condition, path
+
+
+def test_the_folders_that_pods_are_warned_of_are_those_in_which_ours_lie_but_the_log() -> None:
+    above = told("kernelsecret-host-paths")["above"]
+    ours = [path for path in OUR_PATHS if not path.startswith("/var/log/")]
+    assert sorted(set(re.findall(r"'(/[a-z._/-]+)'", above))) == sorted(ours)
 
 
 def rights(role: Object) -> set[tuple[str, str, str]]:

@@ -64,7 +64,6 @@ CASES: dict[str, tuple[Any, FixedView]] = {
     "a pod that went past the webhook": (pod(), view()),
     "a pod whose volume was taken away": (without("volumes", "kernelsecret"), view()),
     "a folder of ours": (pod({}, volumes=[host_path("/run/kernelsecret")]), view()),
-    "a folder in which ours lie": (pod({}, volumes=[host_path("/var/lib")]), view()),
 }
 
 

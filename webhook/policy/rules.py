@@ -48,7 +48,7 @@ def pod_problems(pod: Pod, namespace: str, view: View) -> tuple[list[Refusal], D
     decision = decide(pod, namespace, view)
     if namespace in EXCLUDED_NAMESPACES:
         return [], decision
-    refusals = list(host_path_refusals(pod.spec, namespace, view.namespace_labels(namespace)))
+    refusals = list(host_path_refusals(pod.spec))
     if decision.refusal is not None:
         refusals.append(decision.refusal)
     elif decision.injection is None:

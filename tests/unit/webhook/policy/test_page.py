@@ -24,7 +24,7 @@ PAGE = (Path(__file__).parents[4] / "docs" / "admission.md").read_text()
         *EXCLUDED_NAMESPACES,
         *STATUS_ANNOTATIONS,
         *WISHES,
-        *(ours.path for ours in OUR_PATHS),
+        *OUR_PATHS,
         *SERVED_MODES,
         *SERVED_SOURCES,
         *(field.encode_name for field in msgspec.structs.fields(Explanation) if field.encode_name not in ("rules",)),
