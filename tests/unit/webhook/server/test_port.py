@@ -162,8 +162,12 @@ async def test_of_too_many_connections_the_quietest_go(old: trustme.CA, monkeypa
     monkeypatch.setattr(serve, "_TICKS_BETWEEN_SWEEPS", 1)
     tls = LiveTls(asks_peer=False)
     tls.use(context_of(old))
-    async with serving(says_who, tls) as port, Client(port, client_context(old)) as quiet:
-        async with Client(port, client_context(old)) as first, Client(port, client_context(old)) as second:
-            assert await quiet.reader.read() == b""
-            for used in (first, second):
-                assert (await used.ask())[0] == 200
+    async with (
+        serving(says_who, tls) as port,
+        Client(port, client_context(old)) as quiet,
+        Client(port, client_context(old)) as first,
+        Client(port, client_context(old)) as second,
+    ):
+        assert await quiet.reader.read() == b""
+        for used in (first, second):
+            assert (await used.ask())[0] == 200

@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
-from kernelsecret.cli import webhook_command
+from kernelsecret.cli import main, webhook_command
+from kernelsecret.cli.failures import CommandError, Exit
 from kernelsecret.errors import Code, Refused
 from telemetry.options import misspelt
 from telemetry.setting_types import Address
@@ -131,3 +135,37 @@ def test_every_setting_is_a_field_with_a_default_and_a_sentence() -> None:
     assert [option.name for option in OPTIONS] == list(Settings.model_fields)
     for option in OPTIONS:
         assert re.search(r"\.$|standard output\.$", option.help), option.name
+
+
+class Became(Exception):
+    """The program that the command became."""
+
+
+def test_the_command_becomes_the_daemon_with_its_flags_as_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    def execve(program: str, command: list[str], environment: dict[str, str]) -> None:
+        raise Became(program, command, environment)
+
+    monkeypatch.setattr(os, "execve", execve)
+    monkeypatch.setenv(f"{PREFIX}FINISH_S", "3")
+    with pytest.raises(Became) as became:
+        main.app(["webhook", "--address", "127.0.0.1:8443", "--drain-s", "7"], standalone_mode=False)
+    program, command, environment = became.value.args
+    assert (program, command[-2:]) == (sys.executable, ["-m", "webhook"])
+    found = {name: value for name, value in environment.items() if name.startswith(PREFIX)}
+    assert found == {f"{PREFIX}ADDRESS": "127.0.0.1:8443", f"{PREFIX}DRAIN_S": "7", f"{PREFIX}FINISH_S": "3"}
+
+
+def test_a_wrong_flag_is_a_wrong_use_of_the_command() -> None:
+    with pytest.raises(CommandError, match=r"^--log-level: 'x' is not one of") as error:
+        main.app(["webhook", "--log-level", "x"], standalone_mode=False)
+    assert error.value.status == Exit.USAGE
+
+
+def test_help_names_every_flag_with_its_variable_and_does_not_load_the_daemon() -> None:
+    code = "import sys; from kernelsecret.cli import main; print(sorted({m.split('.')[0] for m in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert not {"'fastapi'", "'pydantic'", "'aiohttp'", "'cryptography'"} & set(loaded.strip("[]\n").split(", "))
+    shown = CliRunner().invoke(main.app, ["webhook", "--help"], env={"COLUMNS": "200"}).output
+    for option in OPTIONS:
+        assert option.flag in shown
+        assert option.variable in shown
