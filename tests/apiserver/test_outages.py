@@ -77,16 +77,43 @@ def test_replicas_are_replaced_one_by_one_under_load_and_no_pod_is_lost(fresh: W
     progress.assert_none_lost(60)
 
 
+def leader(webhook: Webhook) -> str:
+    """Wait until one of the replicas that are there leads; its name."""
+    return until(
+        lambda: name if (name := webhook.leader()) in webhook.replicas else "", "one leads", explain=webhook.tails
+    )
+
+
 def test_when_the_leader_is_killed_the_other_replica_takes_over_with_the_same_authority(
     fresh: Webhook, shop: Kubectl
 ) -> None:
-    first = until(fresh.leader, "somebody leads", explain=fresh.tails)
-    before = bundles(fresh)
+    first, before = leader(fresh), bundles(fresh)
     fresh.forget(first).process.kill()
-    until(lambda: fresh.leader() not in ("", first), "the other one leads", explain=fresh.tails)
+    assert leader(fresh) != first
     assert works(fresh.cluster)
     assert bundles(fresh) == before
     assert len(before) == 1
+
+
+def test_a_leader_that_is_told_to_end_makes_room_for_the_next_at_once(fresh: Webhook, shop: Kubectl) -> None:
+    first = leader(fresh)
+    ending = fresh.forget(first).process
+    ending.terminate()
+    # While it still drains, and long before a lease of 15 s would have run out.
+    until(lambda: fresh.leader() in fresh.replicas, "the other one leads", deadline_s=8, explain=fresh.tails)
+    assert ending.wait() == 0
+
+
+def test_a_replica_that_hangs_is_left_out_and_pods_are_injected_by_the_other(fresh: Webhook, shop: Kubectl) -> None:
+    hanging = next(iter(fresh.replicas.values()))
+    hanging.process.pause()
+    try:
+        until(lambda: fresh.balancer.ready() == set(fresh.replicas) - {hanging.name}, "its probe takes it out")
+        # What the API server had opened to it before may still cost it a request or two; then it is as before.
+        until(lambda: all(shop.run("create", "-f-", given=ASKS).status == 0 for _ in range(5)), "pods are injected")
+    finally:
+        hanging.process.resume()
+    fresh.wait_ready(hanging.name)
 
 
 def bundles(webhook: Webhook) -> set[str]:
