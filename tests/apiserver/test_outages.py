@@ -63,7 +63,7 @@ def test_while_no_replica_is_there_pods_that_ask_are_refused_and_all_others_are_
 
 
 def test_replicas_are_replaced_one_by_one_under_load_and_no_pod_is_lost(fresh: Webhook, shop: Kubectl) -> None:
-    with creating(fresh.cluster, NAMESPACE, ASKS, injected) as progress:
+    with creating(fresh.cluster, NAMESPACE, ASKS, injected, threads=8) as progress:
         until(lambda: progress.injected > 20, "pods are created")
         for old in tuple(fresh.replicas):
             fresh.wait_ready(fresh.start().name)

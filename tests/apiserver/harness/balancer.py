@@ -16,16 +16,30 @@ from typing import Any, Final
 
 from tests.apiserver.harness.processes import free_port
 
-PROBE_EVERY_S: Final = 0.2
+PROBE_EVERY_S: Final = 0.1
+LATE_S: Final = 1.0
+"""How long a replica that is not ready any more is still given connections: kubelet, API server and every node's proxy
+need that time to hear of it.
+"""
 PROBE_WITHIN_S: Final = 2.0
 
 
 @dataclass
 class Target:
-    """One replica: the port of loopback where it serves, and whether its last probe was answered with 200."""
+    """One replica: the port of loopback where it serves, and whether it is given connections."""
 
     port: int
     ready: bool = False
+    unready_since: float | None = None
+
+    def probed(self, answered: bool, now: float) -> None:
+        """Note what a probe found at this time of the loop."""
+        if answered:
+            self.ready, self.unready_since = True, None
+        elif self.unready_since is None:
+            self.unready_since = now
+        elif now - self.unready_since >= LATE_S:
+            self.ready = False
 
 
 class Balancer:
@@ -112,7 +126,7 @@ class Balancer:
         unverified.verify_mode = ssl.CERT_NONE
         while True:
             for target in list(self._targets.values()):
-                target.ready = await self._is_ready(target, unverified)
+                target.probed(await self._is_ready(target, unverified), self._loop.time())
             await asyncio.sleep(PROBE_EVERY_S)
 
     async def _is_ready(self, target: Target, unverified: ssl.SSLContext) -> bool:

@@ -27,8 +27,8 @@ class Creating:
 
     def assert_none_lost(self, least: int) -> None:
         """Fails where one was refused, or not injected, or where there were too few to tell."""
-        assert self.wrong[:5] == []
-        assert self.injected >= least
+        assert not self.wrong, f"{len(self.wrong)} lost beside {self.injected} injected, the first: {self.wrong[:5]}"
+        assert self.injected >= least, f"only {self.injected} were created"
 
 
 @contextmanager
