@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from kubernetes.client import CustomObjectsApi
 
 from kernelsecret.names import (
     ANNOTATION_CHOSEN_MODE,
@@ -26,6 +27,9 @@ from tests.apiserver.harness.webhook import Webhook
 
 NAMESPACE = "injecting"
 PATH = "/var/run/secrets/db"
+PLURAL = ("kernelsecret.io", "v1alpha1", "secretinterceptors")
+SELECTS_NONE = {"matchLabels": {"no": "pod"}}
+TRIES = 60
 
 
 @pytest.fixture(scope="module")
@@ -211,19 +215,28 @@ def test_unrelated_pods_never_reach_the_webhook(webhook: Webhook, shop: Kubectl)
     assert reviews() == before + 2
 
 
-def test_a_namespace_and_its_interceptor_can_be_used_at_once(webhook: Webhook) -> None:
-    """One file with all of it: no refusal by a view that has not heard of them yet."""
-    for number in range(5):
-        name = f"at-once-{number}"
-        objects = [
-            namespace(name, OPTED_IN),
-            account("default", name),
-            interceptor(name, name),
-            {**pod("app", name), "metadata": {**pod("app", name)["metadata"], "namespace": name}},
-        ]
-        webhook.cluster.kubectl.apply(*objects)
-        kept = webhook.cluster.kubectl.get("pod/app", f"--namespace={name}")
-        assert mounts(kept) == {"app": [f"/var/run/secrets/{name}"]}
+def test_a_namespace_an_interceptor_and_a_pod_in_one_file_are_applied_at_once(webhook: Webhook) -> None:
+    name = "in-one-file"
+    thing = pod("app", name)
+    thing["metadata"]["namespace"] = name
+    webhook.cluster.kubectl.apply(namespace(name, OPTED_IN), account("default", name), interceptor(name, name), thing)
+    kept = webhook.cluster.kubectl.get("pod/app", f"--namespace={name}")
+    assert mounts(kept) == {"app": [f"/var/run/secrets/{name}"]}
+
+
+def test_no_pod_is_refused_because_the_webhook_has_not_heard_yet_of_what_was_made_a_moment_ago(
+    webhook: Webhook, shop: Kubectl
+) -> None:
+    """As a controller does it, without the time that kubectl takes: now and then the watch is the slower one."""
+    cluster = webhook.cluster
+    interceptors = CustomObjectsApi(cluster.api)
+    for number in range(TRIES):
+        name = f"moment-{number}"
+        interceptors.create_cluster_custom_object(*PLURAL, interceptor(name, NAMESPACE, podSelector=SELECTS_NONE))
+        # Selected by a change, which is as new as can be.
+        interceptors.patch_cluster_custom_object(*PLURAL, name, {"spec": {"podSelector": None}})
+        cluster.core.create_namespaced_pod(NAMESPACE, pod("app-", name), dry_run="All")
+        interceptors.delete_cluster_custom_object(*PLURAL, name)
 
 
 def test_a_label_put_on_a_namespace_counts_at_once_and_so_does_its_loss(webhook: Webhook) -> None:
