@@ -26,6 +26,7 @@ from telemetry.logkeys import Event
 from telemetry.logs import get_logger, problem
 
 log = get_logger("apiclient")
+_SHORTEST_S = 0.05
 
 
 def boot_time() -> float:
@@ -102,7 +103,9 @@ class LeaderElection:
     async def _renew_while(self, work: asyncio.Future[None]) -> None:
         """Returns when the work has ended or the lease is lost."""
         while self.is_leader:
-            pause = asyncio.ensure_future(asyncio.sleep(min(self._pause_s(), max(0.0, self._until - self._clock()))))
+            # Never shorter: by a clock that runs behind the loop's we would ask ever more often towards the end.
+            left_s = max(_SHORTEST_S, self._until - self._clock())
+            pause = asyncio.ensure_future(asyncio.sleep(min(self._pause_s(), left_s)))
             try:
                 await asyncio.wait({work, pause}, return_when=asyncio.FIRST_COMPLETED)
             finally:

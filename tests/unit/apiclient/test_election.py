@@ -114,6 +114,18 @@ def test_a_renewal_whose_answer_was_lost_does_not_cost_the_lead() -> None:
     virtual.run(story())
 
 
+def test_a_clock_that_runs_slow_still_comes_to_its_end() -> None:
+    async def story() -> None:
+        candidate = Candidate(Store(), "a", rate=0.86)
+        await asyncio.sleep(30)
+        candidate.way.cut = True
+        await asyncio.sleep(10 / 0.86 + 0.1)
+        assert not candidate.working
+        await candidate.stop()
+
+    virtual.run(story())
+
+
 def test_work_that_ends_or_fails_gives_the_lease_back_and_stands_again(log_lines: LogLines) -> None:
     async def story() -> None:
         store = Store()

@@ -8,15 +8,22 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+MOST_STILL = 10_000
+"""Turns of the loop in one moment; whoever needs more does not wait but spin."""
 
 
 class _Selector(selectors.SelectSelector):
     now = 0.0
+    still = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
             raise RuntimeError("nothing will ever happen any more")
+        before = self.now
         self.now += max(0.0, timeout)
+        self.still = self.still + 1 if self.now == before else 0
+        if self.still > MOST_STILL:
+            raise RuntimeError("time stands still: somebody waits for nothing, again and again")
         return super().select(0)
 
 
