@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,9 @@ async def until(done: Callable[[], bool], what: str, deadline_s: float = DEADLIN
 class Node(Tree, Saying):
     """One node. `start` and `kill` its agent, `publish` and `unpublish` as kubelet, `read` as a pod."""
 
+    command: Sequence[str] = (sys.executable, "-c", AGENT)
+    """The agent, to be run with its settings in the environment."""
+
     def __init__(self) -> None:
         # Not pytest's folder: a unix socket's path has 107 bytes at most.
         super().__init__(Path(tempfile.mkdtemp(prefix="ks-agent-")))
@@ -77,7 +80,7 @@ class Node(Tree, Saying):
         """Start the agent; `variables` are settings without their prefix, in small letters, `inside` is its cgroup."""
         extra = {f"KERNELSECRET_{name.upper()}": value for name, value in variables.items()}
         enter = f"echo $$ > {inside}/cgroup.procs && " if inside else ""
-        command = ["sh", "-c", f'{enter}exec "$@"', "sh", sys.executable, "-c", AGENT]
+        command = ["sh", "-c", f'{enter}exec "$@"', "sh", *self.command]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, env=self.env | extra, cwd=HERE, stdout=log, stderr=log)
         self.pid = self._process.pid
@@ -106,6 +109,14 @@ class Node(Tree, Saying):
         """kill -9."""
         os.kill(self.pid, signal.SIGKILL)
         self.ended()
+
+    def pause(self) -> None:
+        """It does not run, as on a node that hangs."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """It runs on."""
+        os.kill(self.pid, signal.SIGCONT)
 
     def stop(self) -> int:
         """SIGTERM; the exit status."""

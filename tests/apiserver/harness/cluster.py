@@ -166,10 +166,10 @@ class Cluster:
         answer = self.core.create_namespaced_service_account_token(account, namespace, {"spec": spec})
         return str(answer.status.token)
 
-    def kubeconfig_of(self, namespace: str, account: str, *, file: str = "", server: str = "") -> Path:
-        """A kubeconfig of a service account, with nothing but what RBAC gives it."""
+    def kubeconfig_of(self, namespace: str, account: str, *, file: str = "", server: str = "", pod: str = "") -> Path:
+        """A kubeconfig of a service account, with nothing but what RBAC gives it; `pod` is as for `token`."""
         path = self.folder / (file or f"{namespace}-{account}.json")
-        token = self.token(namespace, account)
+        token = self.token(namespace, account, pod=pod)
         authority = self.certificates.authority
         return kubeconfig(path, server or self.server.url, authority, token=token, namespace=namespace)
 
