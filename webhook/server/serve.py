@@ -22,6 +22,8 @@ use.
 """
 PATIENCE_S = 10.0
 """How long a request may take to arrive."""
+ANSWER_S = 30.0
+"""How long its answer may take, until the client has read it: a review has 5 s at most, an agent waits for 10 s."""
 MAX_CONNECTIONS = 1024
 """Idle ones beyond that go, the quietest first, so that whoever only opens connections does not keep others out."""
 _BACKLOG = 1024
@@ -103,7 +105,7 @@ class Port(uvicorn.Server):
 
     def _sweep(self) -> None:
         made = [one for one in self.server_state.connections if isinstance(one, Connection)]
-        late = [one for one in made if one.is_late(PATIENCE_S, KEEP_ALIVE_S)]
+        late = [one for one in made if one.is_late(PATIENCE_S, ANSWER_S, KEEP_ALIVE_S)]
         excess = len(made) - len(late) - MAX_CONNECTIONS
         if excess > 0:
             idle = [one for one in made if one.is_idle and one not in late]

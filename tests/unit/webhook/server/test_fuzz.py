@@ -27,7 +27,7 @@ TARGETS = (
 )
 
 doors = st.sampled_from(DOORS)
-scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20)
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20)
 names = st.sampled_from(["metadata", "spec", "containers", "volumes", "annotations", "labels", "name", "csi"])
 things = st.recursive(
     scalars,
