@@ -43,7 +43,12 @@ def choose_mode(pod: Pod, interceptor: SecretInterceptor, nodes: Nodes) -> Choic
     if interceptor.spec.delivery.placement is Placement.REQUIRE:
         mode, engines = options[0]
         why = f"placement is `require`: the pod waits for a node whose {LABEL_ENGINE} is {_either(engines)}"
-        return Choice(mode, engines, f"{why}, as {landing.able(engines)} that it can land on are now")
+        able = f", as {landing.able(engines)} that it can land on are now" if landing else ""
+        return Choice(mode, engines, f"{why}{able}")
+    if landing is None:
+        mode, engines = options[0]
+        why = "the pod has too many requirements to compare them with every node"
+        return Choice(mode, engines, f"{why}: node affinity to {LABEL_ENGINE} {_either(engines)} is added")
     return _prefer(options, landing)
 
 

@@ -21,6 +21,8 @@ _REMEMBERED = 1024
 """Constraints that are kept with their answer; pods of one template share theirs."""
 _LONGEST_KEY = 4096
 """Bytes of constraints that are worth remembering, so that hostile ones cannot fill the memory."""
+MOST_WORK = 100_000
+"""Requirements, each compared with each node, that one pod is worth: about 0.1 s, in which nobody else is answered."""
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -86,12 +88,18 @@ class Nodes:
     def __iter__(self) -> Iterator[Node]:
         return iter(self._nodes.values())
 
-    def landing(self, spec: PodSpec) -> Landing:
-        """Where the scheduler can put the pod. Raises msgspec.DecodeError where its constraints make no sense."""
+    def landing(self, spec: PodSpec) -> Landing | None:
+        """Where the scheduler can put the pod, None where it would take too long to find out.
+
+        Raises msgspec.DecodeError where its constraints make no sense.
+        """
         key = (bytes(spec.node_selector), bytes(spec.tolerations), bytes(spec.affinity))
         known = self._landings.get(key)
         if known is None:
-            known = self._count(read_constraints(spec.node_selector, spec.tolerations, spec.affinity))
+            constraints = read_constraints(spec.node_selector, spec.tolerations, spec.affinity)
+            if constraints.size * len(self._nodes) > MOST_WORK:
+                return None
+            known = self._count(constraints)
             if sum(map(len, key)) <= _LONGEST_KEY:
                 if len(self._landings) >= _REMEMBERED:
                     self._landings.clear()

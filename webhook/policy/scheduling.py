@@ -99,6 +99,12 @@ class NodeTerm(msgspec.Struct, rename="camel", frozen=True, gc=False):
     match_fields: tuple[NodeRequirement, ...] | None = None
 
     @property
+    def size(self) -> float:
+        """About how many requirements it has; one with hundreds of values is as good as several."""
+        every = (*(self.match_expressions or ()), *(self.match_fields or ()))
+        return 1 + sum(1 + len(one.values or ()) / 64 for one in every)
+
+    @property
     def is_empty(self) -> bool:
         """Whether it can accept no node for want of requirements."""
         return not self.match_expressions and not self.match_fields
@@ -142,6 +148,12 @@ class Constraints(msgspec.Struct, frozen=True, gc=False):
     node_selector: dict[str, str] | None = None
     tolerations: tuple[Toleration, ...] | None = None
     affinity: Affinity | None = None
+
+    @property
+    def size(self) -> float:
+        """About how many requirements are looked at to judge one node."""
+        terms = (self.affinity.terms if self.affinity else None) or ()
+        return len(self.node_selector or ()) + len(self.tolerations or ()) + sum(term.size for term in terms)
 
     def accept_labels(self, name: str, labels: Mapping[str, str]) -> bool:
         """Whether node selector and required node affinity accept a node."""

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernelsecret.interceptor import Mode, SecretInterceptor
+from kernelsecret.names import LABEL_ENGINE
 from tests.unit.webhook.builders import interceptor, node, pod
 from tests.unit.webhook.strategies import nodes as node_lists
 from tests.unit.webhook.strategies import scheduling
@@ -213,3 +214,45 @@ def test_hostile_constraints_are_not_kept() -> None:
     nodes.landing(huge)
     assert len(nodes._landings) <= 1024
     assert all(sum(map(len, key)) <= 4096 for key in nodes._landings)
+
+
+HOSTILE: dict[str, dict[str, Any]] = {
+    "terms": {"affinity": [{"matchExpressions": [{"key": "x", "operator": "Exists"}]}] * 20_000},
+    "values": {"affinity": [{"matchExpressions": [{"key": "zone", "operator": "NotIn", "values": ["v"] * 200_000}]}]},
+    "fields": {"affinity": [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["v"]}] * 20_000}]},
+    "selector": {"nodeSelector": {f"k{number}": "v" for number in range(50_000)}},
+    "tolerations": {"tolerations": [{"key": "x", "operator": "Exists"}] * 50_000},
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_pod_whose_requirements_would_stop_the_webhook_is_not_compared_with_every_node(kind: str) -> None:
+    compared = 0
+
+    class Labels(dict[str, str]):
+        def get(self, *asked: Any) -> Any:
+            nonlocal compared
+            compared += asked[0] != LABEL_ENGINE
+            return super().get(*asked)
+
+    nodes = Nodes(Node(name=f"n{number}", labels=Labels({LABEL_ENGINE: "iter", "zone": "a"})) for number in range(500))
+    spec = dict(HOSTILE[kind])
+    if "affinity" in spec:
+        required = {"nodeSelectorTerms": spec["affinity"]}
+        spec["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
+    choice = choose(pod(**spec), nodes)
+    # It lands where it can be served, or waits: never on a node that nobody has looked at.
+    assert choice.engines == BOTH
+    assert "too many requirements" in choice.why
+    assert compared == 0
+    assert choose(pod(**spec), nodes, interceptor(delivery={"placement": "require"})).engines == BOTH
+
+
+def test_hundreds_of_node_names_are_compared_as_ever() -> None:
+    nodes = Nodes([node(f"n{number}", "iter") for number in range(1000)])
+    names = [f"n{number}" for number in range(500)]
+    expression = {"key": "metadata.name", "operator": "In", "values": names}
+    required = {"nodeSelectorTerms": [{"matchFields": [expression]}]}
+    choice = choose(pod(affinity={"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}), nodes)
+    assert choice.engines == ()
+    assert "500 nodes" in choice.why
