@@ -15,7 +15,7 @@ from tests.unit.webhook.builders import interceptor, node, pod
 from tests.unit.webhook.strategies import nodes as node_lists
 from tests.unit.webhook.strategies import scheduling
 from webhook.policy.choose import Choice, choose_mode
-from webhook.policy.nodes import Node, Nodes
+from webhook.policy.nodes import Landing, Node, Nodes
 from webhook.policy.pods import read_pod
 from webhook.policy.scheduling import Taint
 from webhook.policy.steps import Refusal
@@ -26,6 +26,12 @@ PASSING = "node.kubernetes.io/not-ready"
 
 def choose(thing: Any, nodes: Nodes, given_by: SecretInterceptor | None = None) -> Choice:
     return choose_mode(read_pod(json.dumps(thing).encode()), given_by or interceptor(), nodes)
+
+
+def landing(nodes: Nodes, thing: Any) -> Landing:
+    found = nodes.landing(read_pod(json.dumps(thing).encode()).spec)
+    assert found is not None
+    return found
 
 
 def known(described: list[dict[str, Any]]) -> Nodes:
@@ -123,14 +129,13 @@ def test_require_never_depends_on_the_nodes(spec: Any, described: list[dict[str,
 @given(scheduling, node_lists())
 def test_what_is_remembered_is_what_is_found_anew(spec: Any, described: list[dict[str, Any]]) -> None:
     nodes = known(described)
-    parsed = read_pod(json.dumps(pod(**spec)).encode()).spec
-    first = nodes.landing(parsed)
-    assert nodes.landing(parsed) is first
+    first = landing(nodes, pod(**spec))
+    assert landing(nodes, pod(**spec)) is first
     extra = node("extra", "iter")
     nodes.put(extra)
-    more = nodes.landing(parsed)
+    more = landing(nodes, pod(**spec))
     nodes.remove("extra")
-    assert nodes.landing(parsed) == first
+    assert landing(nodes, pod(**spec)) == first
     assert more.total - first.total == can_land(
         spec, {"name": "extra", "labels": dict(extra.labels), "taints": [], "unschedulable": False}
     )
@@ -166,7 +171,7 @@ def test_constraints_that_make_no_sense_are_refused(wrong: dict[str, Any], place
 def test_what_a_node_is_at_the_moment_changes_nothing() -> None:
     passing = (Taint("node.kubernetes.io/unreachable", "", "NoExecute"), Taint(PASSING, "", "NoSchedule"))
     nodes = Nodes([node("a", "iter", taints=passing)])
-    assert nodes.landing(read_pod(json.dumps(pod()).encode()).spec).total == 1
+    assert landing(nodes, pod()).total == 1
 
 
 def test_an_address_or_a_repeated_state_is_no_change_and_an_engine_is() -> None:
@@ -185,7 +190,7 @@ def test_an_address_or_a_repeated_state_is_no_change_and_an_engine_is() -> None:
 def test_tolerations_that_compare_numbers_are_understood(operator: str, lands: bool) -> None:
     nodes = Nodes([node("a", taints=(Taint("cost", "5", "NoSchedule"),))])
     thing = pod(tolerations=[{"key": "cost", "operator": operator, "value": "7", "effect": "NoSchedule"}])
-    assert nodes.landing(read_pod(json.dumps(thing).encode()).spec).total == lands
+    assert landing(nodes, thing).total == lands
 
 
 @pytest.mark.parametrize(
@@ -203,7 +208,7 @@ def test_requirements_that_nobody_validated_accept_no_node(requirement: dict[str
     nodes = Nodes([node("a", labels={"zone": "5"})])
     required = {"nodeSelectorTerms": [{"matchExpressions": [requirement]}]}
     thing = pod(affinity={"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}})
-    assert nodes.landing(read_pod(json.dumps(thing).encode()).spec).total == 0
+    assert landing(nodes, thing).total == 0
 
 
 def test_hostile_constraints_are_not_kept() -> None:
