@@ -28,11 +28,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Says in plain words that a green run left the kernel out."""
+    """Says in plain words that a green run left a tier out."""
     skipped = [r for r in terminalreporter.stats.get("skipped", []) if set(ON_THE_KERNEL) & set(r.keywords)]
     if skipped and (lack := kernel_lacks()):
         terminalreporter.section("the kernel tier did not run", yellow=True)
         terminalreporter.line(f"{len(skipped)} tests of the kernel need {lack}. As root, with BPF: make test-kernel")
+    asked = [r for r in terminalreporter.stats.get("skipped", []) if "apiserver" in r.keywords]
+    if asked:
+        terminalreporter.section("tests with an API server did not run", yellow=True)
+        terminalreporter.line(f"{len(asked)} tests were skipped. What they need comes by make test-apiserver")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

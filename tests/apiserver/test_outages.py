@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import pytest
 
-from kernelsecret.names import DRIVER_NAME
 from tests.apiserver.harness.cluster import Cluster
 from tests.apiserver.harness.kubectl import Kubectl
-from tests.apiserver.harness.load import creating
+from tests.apiserver.harness.load import creating, is_injected
 from tests.apiserver.harness.objects import OPTED_IN, interceptor, pod
 from tests.apiserver.harness.waiting import until
 from tests.apiserver.harness.webhook import Webhook
@@ -35,13 +33,9 @@ def fresh(webhook: Webhook, shop: Kubectl) -> Webhook:
     return webhook
 
 
-def injected(kept: Any) -> bool:
-    return any(volume.csi and volume.csi.driver == DRIVER_NAME for volume in kept.spec.volumes or [])
-
-
 def works(cluster: Cluster) -> bool:
     """Whether a pod that asks is injected now."""
-    return injected(cluster.core.create_namespaced_pod(NAMESPACE, ASKS, dry_run="All"))
+    return is_injected(cluster.core.create_namespaced_pod(NAMESPACE, ASKS, dry_run="All"))
 
 
 def test_while_no_replica_is_there_pods_that_ask_are_refused_and_all_others_are_created(
@@ -63,7 +57,7 @@ def test_while_no_replica_is_there_pods_that_ask_are_refused_and_all_others_are_
 
 
 def test_replicas_are_replaced_one_by_one_under_load_and_no_pod_is_lost(fresh: Webhook, shop: Kubectl) -> None:
-    with creating(fresh.cluster, NAMESPACE, ASKS, injected, threads=8) as progress:
+    with creating(fresh.cluster, NAMESPACE, ASKS, threads=8) as progress:
         until(lambda: progress.injected > 20, "pods are created")
         for old in tuple(fresh.replicas):
             fresh.wait_ready(fresh.start().name)

@@ -15,7 +15,6 @@ from cryptography import x509
 from kubernetes.client import ApiException
 
 from kernelsecret.names import (
-    DRIVER_NAME,
     HOST_WEBHOOK,
     KEYS_OBJECT,
     SYSTEM_NAMESPACE,
@@ -24,7 +23,7 @@ from kernelsecret.names import (
 )
 from kernelsecret.trust import FIELD_AUTHORITIES, FIELD_REGISTRATION_KEYS
 from tests.apiserver.harness.cluster import Cluster
-from tests.apiserver.harness.load import creating
+from tests.apiserver.harness.load import creating, is_injected
 from tests.apiserver.harness.objects import OPTED_IN, interceptor, pod
 from tests.apiserver.harness.product import configurations
 from tests.apiserver.harness.waiting import until
@@ -40,10 +39,6 @@ def trusting(webhook: Webhook) -> Cluster:
     webhook.cluster.namespace(NAMESPACE, OPTED_IN)
     webhook.cluster.kubectl.apply(interceptor("trust-db", NAMESPACE))
     return webhook.cluster
-
-
-def injected(kept: Any) -> bool:
-    return any(volume.csi and volume.csi.driver == DRIVER_NAME for volume in kept.spec.volumes or [])
 
 
 def authorities(cluster: Cluster) -> set[int]:
@@ -72,7 +67,7 @@ def state(cluster: Cluster) -> dict[str, Any]:
 
 def created(cluster: Cluster) -> bool:
     """Whether a pod that asks is injected now."""
-    return injected(cluster.core.create_namespaced_pod(NAMESPACE, ASKS, dry_run="All"))
+    return is_injected(cluster.core.create_namespaced_pod(NAMESPACE, ASKS, dry_run="All"))
 
 
 def test_two_replicas_that_start_at_once_without_any_keys_agree_on_one_authority(
@@ -159,7 +154,7 @@ def test_authority_certificate_and_signing_key_change_while_pods_are_created_and
     first, first_keys = authorities(trusting), registration_keys(trusting)
     served = {name: certificate(webhook, name) for name in webhook.replicas}
     until(lambda: keys_published(trusting), "the keys are published", explain=webhook.tails)
-    with creating(trusting, NAMESPACE, ASKS, injected) as progress:
+    with creating(trusting, NAMESPACE, ASKS) as progress:
         # In the middle of its life: a new one is published beside the old one, and not used yet.
         time_passes(trusting, days=183)
         until(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from kubernetes.client import ApiException
 
+from kernelsecret.names import DRIVER_NAME
 from tests.apiserver.harness.cluster import Cluster
 
 MOST: Final = 5000
@@ -31,10 +32,13 @@ class Creating:
         assert self.injected >= least, f"only {self.injected} were created"
 
 
+def is_injected(kept: Any) -> bool:
+    """Whether a pod, as the official client has it, has a volume of ours."""
+    return any(volume.csi and volume.csi.driver == DRIVER_NAME for volume in kept.spec.volumes or [])
+
+
 @contextmanager
-def creating(
-    cluster: Cluster, namespace: str, thing: dict[str, Any], is_injected: Callable[[Any], bool], *, threads: int = 2
-) -> Iterator[Creating]:
+def creating(cluster: Cluster, namespace: str, thing: dict[str, Any], *, threads: int = 2) -> Iterator[Creating]:
     """Create `thing` again and again (as a dry run: the same admission, and nothing is left) while the block runs."""
     progress = Creating()
     lock = threading.Lock()
