@@ -174,13 +174,13 @@ class FakeApiServer:
         self.watches += 1
         try:
             while True:
+                if sent < self.compacted:  # what came in between is forgotten
+                    await response.write(_IN_STREAM[Fault.GONE_IN_STREAM])
+                    return response
                 for version, kind, key, thing in [entry for entry in self.history if entry[0] > sent]:
                     sent = version
                     if _matches(key, resource, namespace):
                         await response.write(_line(kind, thing) * (2 if fault is Fault.TWICE else 1))
-                if sent < self.compacted and not self.history:
-                    await response.write(_IN_STREAM[Fault.GONE_IN_STREAM])
-                    return response
                 await response.write(_line("BOOKMARK", {"metadata": {"resourceVersion": str(sent)}}))
                 async with self._news:
                     while self._cut == cut and self.version <= sent:

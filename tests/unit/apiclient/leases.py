@@ -49,6 +49,7 @@ class Way(ApiClient):
     cut: bool = False
     late_s: float = 0.0
     """Seconds that answers are held back, beside what chance does."""
+    asked: int = 0
     late: set[asyncio.Task[bytes]] = field(default_factory=set)
 
     async def get(self, path: str, *, timeout_s: float = 5.0, **_: object) -> bytes:
@@ -61,6 +62,7 @@ class Way(ApiClient):
         return await self._go((body, False), timeout_s)
 
     async def _go(self, write: tuple[bytes, bool] | None, timeout_s: float) -> bytes:
+        self.asked += 1
         if self.cut:
             raise ApiError("request", 0, REASON_UNREACHABLE)
         # Who gives up does not call back what was sent: it may still arrive.
