@@ -6,13 +6,10 @@ import base64
 import json
 import socket
 import ssl
-from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography import x509
-from kubernetes.client import ApiException
 
 from kernelsecret.names import (
     HOST_WEBHOOK,
@@ -23,6 +20,14 @@ from kernelsecret.names import (
 )
 from kernelsecret.trust import FIELD_AUTHORITIES, FIELD_REGISTRATION_KEYS
 from tests.apiserver.harness.cluster import Cluster
+from tests.apiserver.harness.keys import (
+    authorities,
+    keys_published,
+    published,
+    registration_keys,
+    state,
+    time_passes,
+)
 from tests.apiserver.harness.load import creating, is_injected
 from tests.apiserver.harness.objects import OPTED_IN, interceptor, pod
 from tests.apiserver.harness.product import configurations
@@ -39,30 +44,6 @@ def trusting(webhook: Webhook) -> Cluster:
     webhook.cluster.namespace(NAMESPACE, OPTED_IN)
     webhook.cluster.kubectl.apply(interceptor("trust-db", NAMESPACE))
     return webhook.cluster
-
-
-def authorities(cluster: Cluster) -> set[int]:
-    """Serial numbers of the authorities that the API server trusts, the same for every webhook of ours."""
-    bundles = {
-        hook["clientConfig"].get("caBundle", "")
-        for thing in configurations(cluster)
-        for hook in cluster.kubectl.get(thing["kind"], WEBHOOK_CONFIGURATION)["webhooks"]
-    }
-    assert len(bundles) == 1
-    return {one.serial_number for one in x509.load_pem_x509_certificates(base64.b64decode(bundles.pop()))}
-
-
-def published(cluster: Cluster) -> dict[str, str]:
-    """What agents are told to trust."""
-    found: dict[str, str] = cluster.kubectl.within(SYSTEM_NAMESPACE).get(f"configmap/{TRUST_OBJECT}")["data"]
-    return found
-
-
-def state(cluster: Cluster) -> dict[str, Any]:
-    """The leader's notes of its keys; only a cluster admin sees them."""
-    data = cluster.core.read_namespaced_secret(KEYS_OBJECT, SYSTEM_NAMESPACE).data
-    found: dict[str, Any] = json.loads(base64.b64decode(data["state.json"]))
-    return found
 
 
 def created(cluster: Cluster) -> bool:
@@ -115,36 +96,6 @@ def test_no_private_key_is_anywhere_but_in_the_secret(webhook: Webhook, trusting
         said += replica.process.said() + replica.ask("/metrics")[1] + replica.ask("/readyz")[1]
         said += replica.audit.read_text() + Path(f"/proc/{replica.process.pid}/environ").read_text()
     assert [index for index, value in enumerate(private) if value in said] == []
-
-
-def time_passes(cluster: Cluster, **time: float) -> None:
-    """Everything that the leader knows of its keys was so much earlier: their lives are months."""
-    earlier = timedelta(**time)
-    while True:
-        secret = cluster.core.read_namespaced_secret(KEYS_OBJECT, SYSTEM_NAMESPACE)
-        state = json.loads(base64.b64decode(secret.data["state.json"]))
-        for key in state["authorities"] + state["signingKeys"]:
-            for name, moment in key["stamps"].items():
-                key["stamps"][name] = moment and (datetime.fromisoformat(moment) - earlier).isoformat()
-        secret.data["state.json"] = base64.b64encode(json.dumps(state).encode()).decode()
-        try:
-            cluster.core.replace_namespaced_secret(KEYS_OBJECT, SYSTEM_NAMESPACE, secret)
-        except ApiException as error:
-            if error.status == 409:  # the leader was faster
-                continue
-            raise
-        return
-
-
-def keys_published(cluster: Cluster) -> bool:
-    """Whether the leader knows that all keys are where their readers look."""
-    kept = state(cluster)
-    return all(key["stamps"]["publishedAt"] for key in kept["authorities"] + kept["signingKeys"])
-
-
-def registration_keys(cluster: Cluster) -> set[str]:
-    """Ids of the keys whose registrations agents are told to accept."""
-    return {key["id"] for key in json.loads(published(cluster)[FIELD_REGISTRATION_KEYS])}
 
 
 def test_authority_certificate_and_signing_key_change_while_pods_are_created_and_none_is_lost(

@@ -28,11 +28,11 @@ async def test_a_registration_is_at_the_agent_soon_after_the_binding(node: Whole
     node.secret("shop/db", {"password": VALUE})
     node.of.kubectl.apply(interceptor("soon", node.name))
     await node.joined()
-    here = {"nodeSelector": {"kubernetes.io/hostname": node.name}}
+    here = {"kubernetes.io/hostname": node.name}
     held, published = [], []
     for number in range(SAMPLES):
         name = f"soon-{number}"
-        node.of.core.create_namespaced_pod(node.name, pod(name, "soon", schedulerName="nobody", **here))
+        node.of.core.create_namespaced_pod(node.name, pod(name, "soon", schedulerName="nobody", nodeSelector=here))
         before = node.held()
         bind(node, name)
         bound = time.monotonic()
