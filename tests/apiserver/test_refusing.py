@@ -165,4 +165,7 @@ def test_refusals_are_counted_and_audited_with_their_rule(webhook: Webhook, shop
     before = webhook.metric(name)
     shop.refused("create", "-f-", given=pod("counted", "nothing"))
     assert webhook.metric(name) == before + 1
-    assert [(one["event"], one["rule"]) for one in webhook.audited("counted")] == [("refused", "interceptor")]
+    (written,) = webhook.audited("counted")
+    assert (written["event"], written["rule"]) == ("refused", "interceptor")
+    user = json.loads(shop("auth", "whoami", "--output=json"))["status"]["userInfo"]["username"]
+    assert written["user"] == user

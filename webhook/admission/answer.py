@@ -38,4 +38,5 @@ class Answer(NamedTuple):
     interceptor: str = ""
     mode: str = ""
     containers: str = ""
+    user: str = ""
     doubt: Doubt | None = None

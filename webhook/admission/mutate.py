@@ -40,6 +40,7 @@ def _answer(request: Request[Pod | None], pod: Pod, namespace: str, decision: De
     """Facts first, then the bytes of the kind that the decision calls for."""
     facts = (request.operation, "pods", namespace, pod.display_name, bool(request.dry_run))
     uid, injection, refusal = request.uid, decision.injection, decision.refusal
+    user = request.user_info.username
     if refusal is not None:
         audit = {"decision": "refused", "rule": refusal.rule.value}
         body = denied(uid, 403, refusal.message, warnings=decision.warnings, audit=audit)
@@ -50,6 +51,7 @@ def _answer(request: Request[Pod | None], pod: Pod, namespace: str, decision: De
             *facts,
             rule=refusal.rule.value,
             message=refusal.message,
+            user=user,
             doubt=refusal.doubt if any(refusal.doubt) else None,
         )
     if injection is None:
@@ -58,7 +60,8 @@ def _answer(request: Request[Pod | None], pod: Pod, namespace: str, decision: De
     name, mode, containers = injection.interceptor.metadata.name, injection.choice.mode.value, injection.containers
     audit = {"decision": "injected", "interceptor": name, "mode": mode}
     body = allowed(uid, patch=_ENCODE(made) if made else None, warnings=decision.warnings, audit=audit)
-    return Answer(body, Outcome.INJECTED, uid, *facts, interceptor=name, mode=mode, containers=",".join(containers))
+    shown = ",".join(containers)
+    return Answer(body, Outcome.INJECTED, uid, *facts, interceptor=name, mode=mode, containers=shown, user=user)
 
 
 def unfit_answer(unfit: Unfit) -> Answer:

@@ -75,6 +75,7 @@ def _answer(request: Request[Raw], found: _Found) -> Answer:
         *facts,
         rule=first.rule.value,
         message=message,
+        user=request.user_info.username,
         doubt=_together([refusal.doubt for refusal in found.refusals]),
     )
 

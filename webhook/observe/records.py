@@ -16,7 +16,7 @@ from telemetry.text import clean, rfc3339
 class Reviewed(NamedTuple):
     """One injection, or one refusal: `event` is `injected` or `refused`. `time_ns` is CLOCK_REALTIME.
 
-    `uid` is the review's, as the API server's own audit log has it.
+    `uid` is the review's, as the API server's own audit log has it; `user` is who asked the API server.
     """
 
     event: str
@@ -33,6 +33,7 @@ class Reviewed(NamedTuple):
     containers: str = ""
     rule: str = ""
     why: str = ""
+    user: str = ""
 
 
 _WHY_CHARACTERS = 1024

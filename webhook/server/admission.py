@@ -117,6 +117,7 @@ class Door:
             answer.containers,
             answer.rule,
             answer.message,
+            answer.user,
         )
         self._take(record)
 

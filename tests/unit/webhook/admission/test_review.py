@@ -151,10 +151,9 @@ def test_answers_have_what_the_api_server_needs_and_nothing_empty() -> None:
 
 
 def test_facts_for_the_records_are_those_of_the_review() -> None:
-    answer = mutate(body(pod(), dryRun=True), view())
-    assert answer._replace(body=b"") == Answer(
-        b"", Outcome.INJECTED, UID, "CREATE", "pods", "payments", "api-*", True, "", "", "payments-db", "ebpf", "app"
-    )
+    answer = mutate(body(pod(), dryRun=True, userInfo={"username": "jane"}), view())
+    facts = (UID, "CREATE", "pods", "payments", "api-*", True, "", "", "payments-db", "ebpf", "app", "jane")
+    assert answer._replace(body=b"") == Answer(b"", Outcome.INJECTED, *facts)
     assert response(answer)["auditAnnotations"] == {
         "decision": "injected",
         "interceptor": "payments-db",
@@ -163,6 +162,7 @@ def test_facts_for_the_records_are_those_of_the_review() -> None:
     refused = mutate(body(pod(hostUsers=False)), view())
     assert response(refused)["auditAnnotations"] == {"decision": "refused", "rule": "mode"}
     assert (refused.rule, refused.name, refused.interceptor) == ("mode", "api-*", "")
+    assert refused.user == "system:serviceaccount:kube-system:replicaset-controller"
 
 
 def test_the_namespace_is_the_request_s_and_only_else_the_pod_s() -> None:
