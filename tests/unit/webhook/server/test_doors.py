@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
@@ -199,6 +200,40 @@ async def test_before_a_refusal_in_doubt_it_looks_again() -> None:
     scene = mutating(seen, look_again=look_again)
     assert response(await ask(scene.door, "/mutate", body(pod())))["allowed"]
     assert [record.event for record in scene.records] == ["injected"]
+
+
+async def test_behind_what_was_doubtful_it_looks_into_the_next_doubt() -> None:
+    """A namespace and an interceptor that were made while the watches were broken."""
+    namespaces: dict[str, dict[str, str]] = {}
+    interceptors = Interceptors([])
+    doubts: list[Doubt] = []
+
+    async def look_again(doubt: Doubt) -> str:
+        doubts.append(doubt)
+        if doubt.interceptor:
+            interceptors.put(interceptor())
+        else:
+            namespaces[doubt.namespace] = OPTED_IN
+        return ""
+
+    scene = mutating(FixedView(Nodes([node()]), interceptors, namespaces), look_again=look_again)
+    assert response(await ask(scene.door, "/mutate", body(pod())))["allowed"]
+    assert [doubt.namespace for doubt in doubts] == ["payments", "payments"]
+    assert [bool(doubt.interceptor) for doubt in doubts] == [False, True]
+
+
+async def test_looking_ends_before_the_api_server_has_no_more_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webhook.server.admission.LOOK_FOR_S", 0.05)
+    namespaces: dict[str, dict[str, str]] = {}
+
+    async def look_again(doubt: Doubt) -> str:
+        namespaces[doubt.namespace] = OPTED_IN
+        await asyncio.sleep(0.06)
+        return ""
+
+    scene = mutating(FixedView(Nodes([node()]), Interceptors([]), namespaces), look_again=look_again)
+    message = response(await ask(scene.door, "/mutate", body(pod())))["status"]["message"]
+    assert message.endswith("; not all of it could be read again in time: try again")
 
 
 async def test_a_refusal_that_stands_says_what_the_second_look_has_to_add() -> None:
