@@ -36,6 +36,10 @@ LINGER_S: Final = 30.0
 """How long an interceptor keeps its finalizer after its last pod, so that short-lived pods do not make it flap."""
 _PART: Final = 256
 """Pods that are counted before others have their turn."""
+_SHARED: Final = 1024
+"""Sets of labels that pods share in memory; beyond that sharing begins anew, since pods of Jobs never share theirs."""
+_MOST_LABELS: Final = 64
+"""Labels of one pod that are kept; of one with more, which may have a megabyte of them, only what selectors ask for."""
 
 log = get_logger("status")
 
@@ -184,9 +188,21 @@ class StatusController:
         pod = read_using_pod(raw)
         if pod is None:
             return None
+        if len(pod.labels) > _MOST_LABELS:
+            return msgspec.structs.replace(pod, labels=self._asked_for(pod))
         # Pods of one template share their labels.
+        if len(self._labels) >= _SHARED:
+            self._labels.clear()
         key = tuple(pod.labels.items())
         return msgspec.structs.replace(pod, labels=self._labels.setdefault(key, pod.labels))
+
+    def _asked_for(self, pod: UsingPod) -> Mapping[str, str]:
+        interceptor = self._view.interceptors.get(pod.interceptor)
+        if interceptor is None:
+            return {}
+        selector = interceptor.spec.pod_selector
+        asked = {*selector.match_labels, *(one.key for one in selector.match_expressions)}
+        return {name: value for name, value in pod.labels.items() if name in asked}
 
     def _pod(self, key: str, old: UsingPod | None, new: UsingPod | None) -> None:
         if old is not None:

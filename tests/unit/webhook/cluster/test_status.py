@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -186,3 +187,24 @@ async def test_a_new_leader_begins_from_what_is_there() -> None:
     async with leading(fake) as scene:
         await scene.fake.remove("pods", "api-0", "payments")
         await until(lambda: scene.condition("InUse") == ("False", "NoPods"))
+
+
+async def test_labels_that_no_pod_shares_do_not_fill_the_memory() -> None:
+    fake = FakeApiServer()
+    await put_interceptor(fake, podSelector={"matchLabels": {"app": "api"}})
+    async with watched(fake) as (view, client):
+        controller = StatusController(client, view)
+
+        def read(**labels: str) -> Mapping[str, str]:
+            made = injected_pod()
+            thing = {**made, "metadata": {**made["metadata"], "name": "a", "labels": labels}}
+            pod = controller._read(json.dumps(thing).encode())
+            assert pod is not None
+            return pod.labels
+
+        assert read(app="api") is read(app="api")
+        for number in range(3000):
+            assert read(app="api", job=str(number)) == {"app": "api", "job": str(number)}
+        assert len(controller._labels) <= 1024
+        # Of a pod with thousands of labels only those that decide are kept.
+        assert read(app="api", **{f"k{number}": "v" for number in range(5000)}) == {"app": "api"}
