@@ -49,6 +49,8 @@ from webhook.server.tls import LiveTls
 from webhook.settings import Settings
 
 HANDOVER_DRAIN_S = 3.0
+CALLERS = (128, 8.0)
+"""Requests for a certificate that come from one address, whoever it is: so many at once, so many a second."""
 IDENTITIES = (4, 1 / 60)
 """Certificates that one node gets: so many at once, so many a second."""
 REGISTRATIONS = (256, 32.0)
@@ -140,6 +142,7 @@ class Webhook:
                 reviewer=TokenReviewer(self.client),
                 certify=self.keeper.certify,
                 peer_hosts=_peer_hosts,
+                callers=Limiter(*CALLERS, monotonic, what="address"),
                 identities=Limiter(*IDENTITIES, monotonic),
                 registrations=Limiter(*REGISTRATIONS, monotonic),
                 on_answer=self.metrics.node_request,

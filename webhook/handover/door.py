@@ -53,13 +53,15 @@ _registrations = msgspec.json.Decoder(RegistrationRequest)
 @dataclass(frozen=True, slots=True)
 class DoorParts:
     """What the door is made of. `certify(csr, node)` signs; `peer_hosts` are the names in the verified client
-    certificate of a request; `on_answer` counts (`identity-ok`, `registration-not-found`, `other-...`).
+    certificate of a request; `on_answer` counts (`identity-ok`, `registration-not-found`, `other-...`). `callers` is
+    asked before a token is: by IP address, since nothing is known yet of whoever sends it.
     """
 
     issuer: Issuer
     reviewer: TokenReviewer
     certify: Callable[[str, str], str]
     peer_hosts: Callable[[Request], Sequence[str]]
+    callers: Limiter
     identities: Limiter
     registrations: Limiter
     on_answer: Callable[[str], None] = lambda outcome: None
@@ -93,6 +95,8 @@ class NodeDoor:
         return await self._explained(request, Event.REGISTRATION_WITHHELD, self._answer_registration)
 
     async def _answer_identity(self, request: Request) -> bytes:
+        # Each token costs the API server a review; without this one pod could use up all of them.
+        self._parts.callers.take(request.client.host if request.client else "")
         token = _bearer(request)
         asked = await _read(request, _identities)
         async with _slot(self._identity_slots):

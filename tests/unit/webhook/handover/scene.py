@@ -180,7 +180,7 @@ async def standing(**given: Any) -> AsyncIterator[Webhook]:
 
 
 @asynccontextmanager
-async def webhook(identities: int = 100, registrations: int = 1000) -> AsyncIterator[Webhook]:
+async def webhook(identities: int = 100, registrations: int = 1000, callers: int = 1000) -> AsyncIterator[Webhook]:
     """A webhook that serves nodes."""
     async with standing() as made:
         made.show(made.authority)
@@ -189,6 +189,7 @@ async def webhook(identities: int = 100, registrations: int = 1000) -> AsyncIter
             reviewer=TokenReviewer(made.client),
             certify=lambda csr, node: issue_node_leaf(made.authority, csr, node, made.clock.now(), DAY),
             peer_hosts=hosts,
+            callers=Limiter(callers, 1.0, made.clock.monotonic, what="address"),
             identities=Limiter(identities, 1.0, made.clock.monotonic),
             registrations=Limiter(registrations, 1.0, made.clock.monotonic),
             on_answer=made.answers.append,

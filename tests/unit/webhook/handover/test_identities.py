@@ -105,3 +105,15 @@ async def test_neither_token_nor_request_is_ever_logged_or_sent_back(log_lines: 
     assert not any(b"canary" in answer for answer in answers)
     assert "node certificate issued" in log_lines.text
     assert "node certificate denied" in log_lines.text
+
+
+async def test_an_address_that_sends_token_after_token_is_not_reviewed_at_the_api_server_s_cost() -> None:
+    async with webhook(callers=3) as door:
+        door.api.tokens[TOKEN] = {"authenticated": False}
+        found = [(await identify(door))[0] for _ in range(5)]
+        assert found == [403, 403, 403, 429, 429]
+        assert len(door.api.reviews) == 3
+        status, body = await identify(door)
+        assert (status, said(body).field) == (429, "address 127.0.0.1")
+        door.clock.move(1)
+        assert (await identify(door))[0] == 403
