@@ -36,7 +36,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     asked = [r for r in terminalreporter.stats.get("skipped", []) if "apiserver" in r.keywords]
     if asked:
         terminalreporter.section("tests with an API server did not run", yellow=True)
-        terminalreporter.line(f"{len(asked)} tests were skipped. What they need comes by make test-apiserver")
+        terminalreporter.line(f"{len(asked)} tests were skipped. What they need comes by make test-apiserver;")
+        terminalreporter.line("those of the whole product, with an agent, need root and BPF besides")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -176,7 +176,8 @@ class WholeNode(Node):
 
 
 def _leave(cluster: Cluster, name: str, agents_pod: str) -> None:
-    for one in cluster.core.list_namespaced_pod(name).items:
-        cluster.remove_pod(name, one.metadata.name)
+    for one in cluster.core.list_pod_for_all_namespaces(field_selector=f"spec.nodeName={name}").items:
+        if one.metadata.name != agents_pod:
+            cluster.remove_pod(one.metadata.namespace, one.metadata.name)
     cluster.remove_pod(SYSTEM_NAMESPACE, agents_pod)
     cluster.remove_node(name)

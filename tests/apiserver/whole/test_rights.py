@@ -126,8 +126,10 @@ async def test_a_deleted_interceptor_is_in_sight_until_its_last_pod_has_gone(
     assert shown(node, name, "InUse", "PodsHoldIt")
     assert FINALIZER_IN_USE in node.of.kubectl.get("si", name)["metadata"]["finalizers"]
     withdraw(node, name, "deletion")
+    after = time.monotonic()
     if policy == "refuse":
         await reads(program, web, errno.E2BIG)
+        node.measured("from kubectl's end to the first refused read (deletion)", time.monotonic() - after)
     await until(lambda: bool(node.audited("right-ended")), "the right has ended")
     assert "deletionTimestamp" in node.audited("right-ended")[0]["field"]
     shown(node, name, "PodsUnselected", reason)
