@@ -123,6 +123,13 @@ def test_a_pod_that_names_a_container_that_does_not_mount_its_files_is_refused(o
     refused(open_ns, thing, said="names a container that does not mount our volume")
 
 
+def test_a_pod_that_hides_a_container_that_mounts_its_files_is_refused(open_ns: Kubectl) -> None:
+    mounted = {"volumeMounts": [{"name": VOLUME_NAME, "mountPath": "/x"}]}
+    thing = injected("app")
+    thing["spec"]["containers"].append(container("other", **mounted))
+    refused(open_ns, thing, said="or leaves one out that does")
+
+
 def test_a_pod_as_admission_leaves_it_is_let_through(open_ns: Kubectl) -> None:
     open_ns("create", "-f-", "--dry-run=server", given=injected("whole"))
 
