@@ -31,12 +31,16 @@ _TICKS_BETWEEN_SWEEPS = 10
 
 
 def bind(host: str, port: int, setting: str) -> socket.socket:
-    """A socket bound to the address. Raises Refused that names `setting`."""
+    """A socket that listens at the address. Raises Refused that names `setting`.
+
+    It listens at once: two sockets can be bound to one address, and only that says which of them is late.
+    """
     # With the protocol's name: asyncio turns Nagle's delay (40 ms an answer) off only for a socket that says it is TCP.
     bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
+        bound.listen(_BACKLOG)
     except OSError as error:
         bound.close()
         raise Refused(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.apiserver.harness.certificates import Certificates, kubeconfig
-from tests.apiserver.harness.processes import Process, free_port
+from tests.apiserver.harness.processes import Process, free_port, free_ports
 from tests.apiserver.harness.waiting import until
 
 SERVICE_RANGE: Final = "10.107.0.0/24"
@@ -23,7 +23,7 @@ class Etcd:
     """One member, its data in `folder`. It is for tests that throw it away, so it does not wait for the disk."""
 
     def __init__(self, program: Path, folder: Path) -> None:
-        clients, peers = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+        clients, peers = (f"http://127.0.0.1:{port}" for port in free_ports(2))
         self.url = clients
         command: list[str | Path] = [
             program,

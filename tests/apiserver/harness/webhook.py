@@ -17,7 +17,7 @@ from typing import Any, Final
 from kernelsecret.names import ACCOUNT_WEBHOOK, LEASE_WEBHOOK, SERVICE_WEBHOOK, SYSTEM_NAMESPACE
 from tests.apiserver.harness.balancer import Balancer
 from tests.apiserver.harness.cluster import Cluster
-from tests.apiserver.harness.processes import Process, free_port
+from tests.apiserver.harness.processes import Process, free_ports
 from tests.apiserver.harness.product import configurations, unregister
 from tests.apiserver.harness.waiting import until
 
@@ -30,7 +30,7 @@ class Replica:
 
     def __init__(self, cluster: Cluster, name: str, server: str, settings: dict[str, str]) -> None:
         self.name = name
-        self.port, self.nodes_port = free_port(), free_port()
+        self.port, self.nodes_port = free_ports(2)
         file = f"webhook-{name}.json"
         kubeconfig = cluster.kubeconfig_of(SYSTEM_NAMESPACE, ACCOUNT_WEBHOOK, file=file, server=server)
         given = {
