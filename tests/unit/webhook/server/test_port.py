@@ -151,9 +151,8 @@ async def test_an_idle_connection_is_kept_whether_it_was_used_or_opened_ahead(
 
 
 async def test_a_port_that_is_taken_is_named_with_its_setting() -> None:
-    with bind("127.0.0.1", 0, "A_SETTING") as taken:
-        with pytest.raises(Refused, match=r"A_SETTING: .*EADDRINUSE"):
-            bind("127.0.0.1", taken.getsockname()[1], "A_SETTING")
+    with bind("127.0.0.1", 0, "A_SETTING") as taken, pytest.raises(Refused, match=r"A_SETTING: .*EADDRINUSE"):
+        bind("127.0.0.1", taken.getsockname()[1], "A_SETTING")
 
 
 async def test_of_too_many_connections_the_quietest_go(old: trustme.CA, monkeypatch: pytest.MonkeyPatch) -> None:
