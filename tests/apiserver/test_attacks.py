@@ -1,4 +1,4 @@
-"""What a namespace's admin tries against admission, over the real API server."""
+"""What a namespace's admin tries against admission, and whoever holds the webhook, over the real API server."""
 
 from __future__ import annotations
 
@@ -8,10 +8,17 @@ from typing import Any
 
 import pytest
 
-from kernelsecret.names import ANNOTATION_INJECT, LABEL_INJECTED
+from kernelsecret.names import (
+    ACCOUNT_WEBHOOK,
+    ANNOTATION_INJECT,
+    LABEL_INJECTED,
+    SYSTEM_NAMESPACE,
+    WEBHOOK_CONFIGURATION,
+)
 from tests.apiserver.harness.cluster import Cluster
-from tests.apiserver.harness.kubectl import Kubectl
+from tests.apiserver.harness.kubectl import Kubectl, Ran
 from tests.apiserver.harness.objects import OPTED_IN, interceptor, pod
+from tests.apiserver.harness.parts import part
 from tests.apiserver.harness.webhook import Webhook
 
 NAMESPACE = "attacks"
@@ -63,6 +70,45 @@ def test_server_side_apply_is_admission_too(shop: Kubectl) -> None:
     thing = pod("applied", "false")
     said = shop.refused("apply", "--server-side", "--force-conflicts", "--field-manager=other", "-f-", given=thing)
     assert ANNOTATION_INJECT in said
+
+
+ALL = {"apiGroups": ["*"], "apiVersions": ["*"], "operations": ["*"], "resources": ["*/*"]}
+HELD: dict[str, dict[str, Any]] = {
+    "more is sent to it": {"rules": [ALL]},
+    "what it refuses is let in": {"failurePolicy": "Ignore"},
+    "of all namespaces": {"namespaceSelector": {}},
+    "of all pods": {"matchConditions": []},
+    "of some pods": {"objectSelector": {"matchLabels": {"a": "b"}}},
+    "others decide": {"clientConfig": {"url": "https://elsewhere.example.com/"}},
+    "never in time": {"timeoutSeconds": 1},
+    "another webhook": {"name": "other.kernelsecret.io"},
+}
+
+
+@pytest.mark.parametrize("kind", ["mutatingwebhookconfiguration", "validatingwebhookconfiguration"])
+@pytest.mark.parametrize("change", HELD.values(), ids=HELD)
+def test_whoever_holds_the_webhook_cannot_turn_its_configurations_to_other_things(
+    webhook: Webhook, kind: str, change: dict[str, Any]
+) -> None:
+    replaced = _as_webhook(webhook.cluster, kind, change)
+    assert "changes nothing of its configurations but caBundle" in replaced.err
+
+
+@pytest.mark.parametrize("kind", ["mutatingwebhookconfiguration", "validatingwebhookconfiguration"])
+def test_the_webhook_writes_the_authority_into_its_configurations(webhook: Webhook, kind: str) -> None:
+    assert _as_webhook(webhook.cluster, kind, {}).status == 0
+
+
+def _as_webhook(cluster: Cluster, kind: str, change: dict[str, Any]) -> Ran:
+    """What the API server says to its account, that changes the first webhook of a configuration and its authority."""
+    program = part("kubectl")
+    assert program is not None
+    file = cluster.kubeconfig_of(SYSTEM_NAMESPACE, ACCOUNT_WEBHOOK, file="attacks-webhook.json")
+    thing = cluster.kubectl.get(kind, WEBHOOK_CONFIGURATION)
+    first = thing["webhooks"][0]
+    first["clientConfig"]["caBundle"] = None
+    first |= change
+    return Kubectl(program, file, cluster.folder).run("replace", "-f-", "--dry-run=server", given=thing)
 
 
 def _ours(kubectl: Kubectl, name: str = "injected") -> dict[str, str]:
