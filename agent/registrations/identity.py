@@ -25,7 +25,8 @@ from telemetry.logs import get_logger, problem
 RENEW_AT = 2 / 3
 """The part of a certificate's life after which a new one is asked for."""
 FIRST_RETRY_S = 1.0
-LONGEST_RETRY_S = 60.0
+LONGEST_RETRY_S = 15.0
+"""Pods may be waiting for the first certificate, and no longer than this (and a half) after the webhook is back."""
 LOOK_S = 300.0
 """The clock is looked at this often: it may be set, and a machine may have slept."""
 SPREAD_S = 30.0
