@@ -63,6 +63,7 @@ def decide(
     `now` has a time zone. `sources` are those that this agent has.
     """
     agree(request, pod, interceptor, node)
+    _containers_agree(request, pod, interceptor)
     _registration_agrees(request, registration, node, now)
     spec = interceptor.spec
     return VolumePlan(
@@ -137,6 +138,16 @@ def _pod_agrees(request: PublishRequest, pod: LivePod, node: str) -> None:
         why = f"the live pod has no volume {quoted(name)} of this driver"
         raise _denied("spec.volumes", why)
     _same(f"spec.volumes[{name}].csi.volumeAttributes", request.interceptor, volume.interceptor or "", "the live pod's")
+
+
+def _containers_agree(request: PublishRequest, pod: LivePod, interceptor: SecretInterceptor) -> None:
+    """Admission refuses such a pod; this is for one that went past it."""
+    named = interceptor.spec.delivery.containers
+    others = sorted(pod.volumes[request.target_path.parent.name].mounted_by.difference(named))
+    if named and others:
+        why = f"does not give its files to the container {quoted(others[0])}, which mounts the volume"
+        at = f"interceptor {interceptor.metadata.name}: spec.delivery.containers"
+        raise _denied(at, why, "create the pod anew without the mount")
 
 
 def _registration_agrees(request: PublishRequest, registration: Registration, node: str, now: datetime) -> None:

@@ -13,10 +13,13 @@ from kernelsecret.registration import Registration
 
 @dataclass(frozen=True, slots=True)
 class CsiVolume:
-    """One volume of our driver in a pod's spec: the interceptor that it names, None where it names none."""
+    """One volume of our driver in a pod's spec: the interceptor that it names, None where it names none, and the
+    containers that mount it, but for ephemeral ones, which come later.
+    """
 
     interceptor: str | None
     uses_sub_path: bool = False
+    mounted_by: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

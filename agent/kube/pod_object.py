@@ -36,6 +36,7 @@ class _Security(_Part, frozen=True, kw_only=True):
 
 
 class _Container(_Part, frozen=True, kw_only=True):
+    name: str = ""
     volume_mounts: tuple[_Mount, ...] | None = None
     security_context: _Security | None = None
 
@@ -137,7 +138,15 @@ def _volumes(spec: _Spec) -> dict[str, CsiVolume]:
         if mount.sub_path or mount.sub_path_expr
     }
     return {
-        volume.name: CsiVolume((volume.csi.volume_attributes or {}).get(ATTRIBUTE_INTERCEPTOR), volume.name in parts)
+        volume.name: CsiVolume(
+            (volume.csi.volume_attributes or {}).get(ATTRIBUTE_INTERCEPTOR),
+            volume.name in parts,
+            frozenset(
+                container.name
+                for container in (*spec.containers, *(spec.init_containers or ()))
+                if any(mount.name == volume.name for mount in container.volume_mounts or ())
+            ),
+        )
         for volume in spec.volumes or ()
         if volume.csi and volume.csi.driver == DRIVER_NAME
     }

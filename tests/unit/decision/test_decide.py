@@ -215,3 +215,20 @@ def test_tokens_never_come_into_a_plan_or_a_refusal() -> None:
     request = replace(REQUEST, tokens={"vault": "eyJhbGciOi"})
     assert "eyJhbGciOi" not in repr(plan(request=request))
     assert "eyJhbGciOi" not in str(refusal(request=request, pod=replace(POD, uid="uid-2")))
+
+
+def test_a_container_that_the_interceptor_leaves_out_may_not_mount_the_volume_also_where_admission_was_passed() -> None:
+    delivery = msgspec.structs.replace(INTERCEPTOR.spec.delivery, containers=("api",))
+    interceptor = msgspec.structs.replace(
+        INTERCEPTOR, spec=msgspec.structs.replace(INTERCEPTOR.spec, delivery=delivery)
+    )
+    mounted = CsiVolume("payments-db", mounted_by=frozenset({"api", "side"}))
+    refused = refusal(pod=replace(POD, volumes={"db": mounted}), interceptor=interceptor)
+    assert (refused.code, refused.field) == (
+        Code.PERMISSION_DENIED,
+        "interceptor payments-db: spec.delivery.containers",
+    )
+    assert "'side'" in refused.why
+    assert plan(pod=replace(POD, volumes={"db": mounted})).files
+    only = CsiVolume("payments-db", mounted_by=frozenset({"api"}))
+    assert plan(pod=replace(POD, volumes={"db": only}), interceptor=interceptor).files

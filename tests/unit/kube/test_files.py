@@ -54,7 +54,7 @@ async def test_a_pod_is_read_in_its_own_shape(cluster: Cluster) -> None:
         "node-1",
     )
     assert pod.namespace_labels["kernelsecret.io/inject"] == "enabled"
-    assert pod.volumes == {"kernelsecret-payments-db": CsiVolume("payments-db")}
+    assert pod.volumes == {"kernelsecret-payments-db": CsiVolume("payments-db", mounted_by=frozenset({"api"}))}
     assert (pod.fs_group, pod.run_as_user, pod.first_pid, pod.deleted) == (2000, 1000, None, False)
     assert not pod.uses_sub_path
 
