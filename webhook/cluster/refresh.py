@@ -22,7 +22,9 @@ from webhook.policy.steps import ALL, Doubt
 WITHIN_S: Final = 1.5
 """Of one look. The API server waits for us meanwhile, and whoever creates the pod for it."""
 FRESH_S: Final = 0.5
-"""What was read so long ago is not read again: a controller that is refused comes back at once."""
+"""What was read so long ago is not read again while the watch is open, which brings what changed since: a controller
+that is refused comes back at once.
+"""
 PER_S: Final = 20.0
 BURST: Final = 40.0
 """Reads a second of this replica, whoever provokes them."""
@@ -80,7 +82,8 @@ class Refresher:
     async def _one(self, kind: str, name: str) -> bool:
         key = (kind, name)
         now = self._clock()
-        if now - self._read_at.get(key, float("-inf")) < FRESH_S:
+        watched = self._view.reflectors[f"{kind}s"].age_s == 0.0
+        if watched and now - self._read_at.get(key, float("-inf")) < FRESH_S:
             return True
         task = self._reading.get(key)
         if task is None:

@@ -109,6 +109,7 @@ async def test_what_was_read_just_now_is_not_read_again_and_later_it_is() -> Non
     fake = FakeApiServer()
     now = 100.0
     async with watched(fake, watching=False) as (view, client):
+        view.namespace_reflector._watching = True
         await put_namespace(fake)
         look, results = refresher(view, client, clock=lambda: now)
         assert await look.look(namespace="payments")
@@ -116,6 +117,18 @@ async def test_what_was_read_just_now_is_not_read_again_and_later_it_is() -> Non
         assert results == {"read": 1}
         now += refresh.FRESH_S
         assert await look.look(namespace="payments")
+        assert results == {"read": 2}
+
+
+async def test_while_the_watch_is_broken_what_was_read_just_now_is_read_again() -> None:
+    """Nothing else would bring the label that was set between a refusal and the next attempt."""
+    fake = FakeApiServer()
+    async with watched(fake, watching=False) as (view, client):
+        view.namespace_reflector._watching = False
+        look, results = refresher(view, client, clock=lambda: 100.0)
+        await put_namespace(fake)
+        for _ in range(2):
+            assert await look.look(namespace="payments")
         assert results == {"read": 2}
 
 
