@@ -60,8 +60,7 @@ class Cluster:
         self.etcd.wait_ready()
         self.server.wait_ready()
         if self._wants_scheduler and self.scheduler is None:
-            program = _program("kube-scheduler")
-            self.scheduler = Scheduler(program, self.folder, self.certificates, self.server.url)
+            self._start_scheduler()
 
     def close(self) -> None:
         """End it: the API server before etcd, as it drains."""
@@ -76,6 +75,24 @@ class Cluster:
         self.server.process.kill()
         self.server.start()
         self.server.wait_ready()
+
+    @contextmanager
+    def without_server(self) -> Iterator[None]:
+        """A while in which the API server does not run."""
+        self.server.process.kill()
+        try:
+            yield
+        finally:
+            self.server.start()
+            self.server.wait_ready()
+            if self.scheduler:
+                # It would wait up to a minute before it looks again.
+                self.scheduler.process.stop()
+                self._start_scheduler()
+
+    def _start_scheduler(self) -> None:
+        program = _program("kube-scheduler")
+        self.scheduler = Scheduler(program, self.folder, self.certificates, self.server.url)
 
     @contextmanager
     def another_server(self) -> Iterator[ApiServer]:

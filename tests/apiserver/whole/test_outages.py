@@ -91,8 +91,7 @@ async def test_while_webhook_and_agent_are_away_pods_read_on_and_what_was_bound_
 async def test_while_the_api_server_is_away_pods_read_on_and_rotate_and_new_ones_wait(node: WholeNode) -> None:
     web, program = await running(node, "unheard")
     late = node.applied("late", "unheard")
-    node.of.server.process.kill()
-    try:
+    with node.of.without_server():
         node.secret("shop/db", {"password": SECOND})
         await reads(program, web, SECOND)
         await node.publish(web)
@@ -111,9 +110,6 @@ async def test_while_the_api_server_is_away_pods_read_on_and_rotate_and_new_ones
         refusal = await node.refused(late)
         assert refusal.code == "UNAVAILABLE", refusal
         assert "pod" in refusal.details
-    finally:
-        node.of.server.start()
-        node.of.server.wait_ready()
     # The webhook's watches are not back yet. Of what is new it knows neither namespace nor interceptor: it asks.
     fresh = node.of.namespace(f"{node.name}-fresh", OPTED_IN)
     node.of.kubectl.apply(interceptor("fresh", f"{node.name}-fresh"))

@@ -82,11 +82,11 @@ async def test_a_pod_that_was_made_anew_under_its_name_is_told_from_the_one_befo
 def bypassed(node: WholeNode) -> Iterator[None]:
     """A while in which neither webhook nor policy of ours is asked: whoever may delete them may do anything."""
     bindings = [thing for thing in objects(node.of) if thing["kind"] == "ValidatingAdmissionPolicyBinding"]
+    forged = pod("forged", annotations={"kernelsecret.io/interceptor": "x"})
+    command = ("create", "--dry-run=server", "--filename=-")
     with away(node.of):
-        node.of.kubectl("delete", "-f-", given=bindings)
         try:
-            forged = pod("forged", annotations={"kernelsecret.io/interceptor": "x"})
-            command = ("create", "--dry-run=server", "--filename=-")
+            node.of.kubectl("delete", "-f-", given=bindings)
             eventually(lambda: node.kubectl.run(*command, given=forged).status == 0, "no policy is asked any more")
             yield
         finally:
