@@ -1,4 +1,4 @@
-"""One port: uvicorn without its own signals, banner and sockets, and with a bound on slow clients."""
+"""One port: uvicorn without its own signals, banner, sockets and handshakes, and with a bound on slow clients."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import uvicorn
 from uvicorn._types import ASGIApplication
 
 from kernelsecret.errors import Code, Refused
+from webhook.server.doorway import Doorway
 from webhook.server.peer import Connection
 from webhook.server.tls import LiveTls
 
@@ -70,14 +71,13 @@ class Port(uvicorn.Server):
                 proxy_headers=False,
                 server_header=False,
                 date_header=False,
-                backlog=_BACKLOG,
                 limit_concurrency=2 * MAX_CONNECTIONS,
                 timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=finish_s,
-                ssl_context_factory=lambda _config, _default: tls.listener,
             )
         )
         self._bound = bound
+        self.doorway = Doorway(bound, tls.listener, self._connection)
         self.listening = asyncio.Event()
         """Set as soon as clients can connect."""
 
@@ -89,12 +89,23 @@ class Port(uvicorn.Server):
 
     async def run_until_told(self) -> None:
         """Serve until `should_exit` is set."""
-        await self.serve(sockets=[self._bound])
+        # No sockets: uvicorn would have handshakes take 60 s, and any number of them.
+        await self.serve(sockets=[])
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen."""
         await super().startup(sockets)
+        self.doorway.open()
         self.listening.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen no more, and answer what was asked."""
+        self.doorway.close()
+        await super().shutdown(sockets)
+        await self.doorway.end()
+
+    def _connection(self) -> Connection:
+        return Connection(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -108,6 +119,7 @@ class Port(uvicorn.Server):
         return await super().on_tick(counter)
 
     def _sweep(self) -> None:
+        self.doorway.sweep()
         made = [one for one in self.server_state.connections if isinstance(one, Connection)]
         late = [one for one in made if one.is_late(PATIENCE_S, ANSWER_S, KEEP_ALIVE_S)]
         excess = len(made) - len(late) - MAX_CONNECTIONS
