@@ -53,12 +53,22 @@ class Interceptors:
         """All that select the pod and are not being deleted, in no particular order."""
         if self._sorted is None:
             self._sorted = _sorted(one for one in self._known.values() if not one.metadata.deletion_timestamp)
-        of_pod = (None, *pod_labels.items())
+        # A pod can have 50,000 labels: what there is less of is looked through.
+        if len(self._sorted) <= (1 + len(namespace_labels)) * (1 + len(pod_labels)):
+            found = [
+                bucket
+                for (space, pod), bucket in self._sorted.items()
+                if _has(namespace_labels, space) and _has(pod_labels, pod)
+            ]
+        else:
+            of_pod = (None, *pod_labels.items())
+            found = [
+                self._sorted.get((space, pod), []) for space in (None, *namespace_labels.items()) for pod in of_pod
+            ]
         return [
             one
-            for space in (None, *namespace_labels.items())
-            for pod in of_pod
-            for one in self._sorted.get((space, pod), ())
+            for bucket in found
+            for one in bucket
             if one.spec.namespace_selector.matches(namespace_labels) and one.spec.pod_selector.matches(pod_labels)
         ]
 
@@ -81,6 +91,10 @@ def _sorted(interceptors: Iterable[SecretInterceptor]) -> dict[_Key, list[Secret
 
 def _rarest(selector: LabelSelector, counts: Counter[_Pair]) -> _Pair | None:
     return min(selector.match_labels.items(), key=counts.__getitem__, default=None)
+
+
+def _has(labels: Mapping[str, str], pair: _Pair | None) -> bool:
+    return pair is None or labels.get(pair[0]) == pair[1]
 
 
 def _decides(interceptor: SecretInterceptor) -> tuple[object, ...]:

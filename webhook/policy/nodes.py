@@ -18,7 +18,7 @@ from webhook.policy.scheduling import UNSCHEDULABLE, Constraints, Taint, read_co
 
 _CORDONED = Taint(UNSCHEDULABLE, "", "NoSchedule")
 _REMEMBERED = 1024
-"""Constraints that are kept with their answer; pods of one template share theirs."""
+"""Constraints that are kept with their answer; pods of one template share theirs. The longest unasked goes first."""
 _LONGEST_KEY = 4096
 """Bytes of constraints that are worth remembering, so that hostile ones cannot fill the memory."""
 MOST_WORK = 100_000
@@ -63,6 +63,7 @@ class Nodes:
         self.generation = 0
         self._nodes: dict[str, Node] = {}
         self._landings: dict[tuple[bytes, bytes, bytes], Landing] = {}
+        """What was asked for last is last."""
         for node in nodes:
             self.put(node)
 
@@ -94,16 +95,17 @@ class Nodes:
         Raises msgspec.DecodeError where its constraints make no sense.
         """
         key = (bytes(spec.node_selector), bytes(spec.tolerations), bytes(spec.affinity))
-        known = self._landings.get(key)
+        known = self._landings.pop(key, None)
         if known is None:
             constraints = read_constraints(spec.node_selector, spec.tolerations, spec.affinity)
             if constraints.size * len(self._nodes) > MOST_WORK:
                 return None
             known = self._count(constraints)
-            if sum(map(len, key)) <= _LONGEST_KEY:
-                if len(self._landings) >= _REMEMBERED:
-                    self._landings.clear()
-                self._landings[key] = known
+            if sum(map(len, key)) > _LONGEST_KEY:
+                return known
+            if len(self._landings) >= _REMEMBERED:
+                del self._landings[next(iter(self._landings))]
+        self._landings[key] = known
         return known
 
     def _count(self, constraints: Constraints) -> Landing:

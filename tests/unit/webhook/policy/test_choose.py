@@ -221,6 +221,15 @@ def test_hostile_constraints_are_not_kept() -> None:
     assert all(sum(map(len, key)) <= 4096 for key in nodes._landings)
 
 
+def test_constraints_that_are_asked_for_again_and_again_stay_remembered_among_those_that_never_come_again() -> None:
+    nodes = Nodes([node()])
+    first = landing(nodes, pod())
+    for number in range(3000):
+        nodes.landing(read_pod(json.dumps(pod(nodeSelector={"x": str(number)})).encode()).spec)
+        if number % 500 == 0:
+            assert landing(nodes, pod()) is first
+
+
 HOSTILE: dict[str, dict[str, Any]] = {
     "terms": {"affinity": [{"matchExpressions": [{"key": "x", "operator": "Exists"}]}] * 20_000},
     "values": {"affinity": [{"matchExpressions": [{"key": "zone", "operator": "NotIn", "values": ["v"] * 200_000}]}]},

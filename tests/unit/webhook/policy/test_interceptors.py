@@ -36,6 +36,19 @@ def test_sorting_changes_no_answer(pairs: list[tuple[Any, Any]], namespace: Any,
     assert len(found) == len(asked)
 
 
+def test_a_pod_of_few_labels_or_of_many_is_found_among_many_interceptors() -> None:
+    known = Interceptors(
+        interceptor(
+            f"i-{number}", namespaceSelector={}, podSelector={"matchLabels": {"app": str(number), "all": "yes"}}
+        )
+        for number in range(100)
+    )
+    few = {"app": "7", "all": "yes"}
+    for labels in (few, few | {f"other-{number}": "x" for number in range(200)}):
+        assert [one.metadata.name for one in known.selecting({}, labels)] == ["i-7"]
+    assert known.selecting({}, {"app": "7"}) == []
+
+
 def test_an_interceptor_that_comes_or_goes_is_seen_at_once() -> None:
     known = Interceptors([interceptor(namespaceSelector={}, podSelector={})])
     assert len(known.selecting({}, {})) == 1
