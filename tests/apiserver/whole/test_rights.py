@@ -147,6 +147,7 @@ async def test_an_interceptor_that_is_made_again_gives_the_right_back(node: Whol
     """Also one that went while nobody held it back, as when the webhook did not run."""
     web, program, beside, _ = await started(node, "again", "refuse")
     patch = json.dumps({"metadata": {"finalizers": None}})
+    shown(node, "again", "InUse", "PodsHoldIt")  # which comes after the finalizer
     node.of.kubectl("delete", "si/again", "--wait=false")
     node.of.kubectl("patch", "si/again", "--type=merge", f"--patch={patch}")
     await reads(program, web, errno.E2BIG)
