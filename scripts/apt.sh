@@ -42,8 +42,13 @@ fi
 printf '\033[1m==> Debian packages: %s\033[0m\n' "${missing[*]}"
 # Some of them are servers: they are wanted as programs, so Debian is told to start none of them meanwhile.
 policy=/usr/sbin/policy-rc.d
+# Nor is a database made, which would run from the next boot on.
+no_database=/etc/postgresql-common/createcluster.d/kernelsecret-tests.conf
+trap 'rm -f "$no_database"' EXIT
+mkdir -p "${no_database%/*}"
+echo "create_main_cluster = false" >"$no_database"
 if [ ! -e "$policy" ]; then
-	trap 'rm -f "$policy"' EXIT
+	trap 'rm -f "$no_database" "$policy"' EXIT
 	printf '#!/bin/sh\nexit 101\n' >"$policy"
 	chmod 755 "$policy"
 fi

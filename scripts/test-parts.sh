@@ -1,65 +1,112 @@
 #!/usr/bin/env bash
-# Builds the programs that tests/apiserver runs (kube-apiserver, kube-scheduler, kubectl) from Go modules, by
-# tests/apiserver/go.mod, into a cache outside the checkout, once for each content of that folder's go.mod and go.sum.
-#   scripts/test-parts.sh build   build what is missing, telling how far it is; waits for a build under way
-#   scripts/test-parts.sh start   begin the build in the background, and return
-#   scripts/test-parts.sh where   print the folder of the built programs; exit 1 where they are not built
-# KUBEBUILDER_ASSETS, if set, is that folder, and nothing is built. Needs Go: any from 1.16 on, as the one that
-# Kubernetes asks for is fetched as a Go module where the machine's own is older.
+# Builds the programs that tests run and Debian does not have, from Go modules, into a cache outside the checkout, once
+# for each content of the files that say what they are built from. The parts, in the order in which they are built:
+#   kubernetes   kube-apiserver, kube-scheduler and kubectl, by go.mod and go.sum of tests/apiserver
+#   vault        HashiCorp Vault (server, agent and CLI are one program), by tests/vault/part
+# Usage:
+#   scripts/test-parts.sh build [PART...]   build what is missing of them (of all), telling how far it is; waits for a
+#                                           build under way
+#   scripts/test-parts.sh start             begin the build of all in the background, and return
+#   scripts/test-parts.sh where PART        print the folder of the built programs; exit 1 where they are not built
+# KUBEBUILDER_ASSETS (a folder) and VAULT_BIN (a program), if set, are these parts, and they are not built. Needs Go: any
+# from 1.16 on, as the one that Kubernetes asks for is fetched as a Go module where the machine's own is older.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 self=$PWD/scripts/test-parts.sh
-module=$PWD/tests/apiserver
-programs=(kube-apiserver kube-scheduler kubectl)
-version=$(awk '$1 == "require" && $2 == "k8s.io/kubernetes" { print $3 }' "$module/go.mod")
-key=kubernetes-$version-$(cat "$module/go.mod" "$module/go.sum" | sha256sum | cut -c1-12)
+toolchains=tests/apiserver/toolchain.sum
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/kernelsecret/test-parts
-folder=$cache/$key
-log=$cache/$key.log
+parts=(kubernetes vault)
 say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
+
+part() { # NAME: the part that all else here is about
+	part=$1
+	case $part in
+	kubernetes)
+		programs="kube-apiserver, kube-scheduler and kubectl" brought=${KUBEBUILDER_ASSETS:-}
+		module=tests/apiserver sources=("$module/go.mod" "$module/go.sum")
+		version=$(awk '$1 == "require" && $2 == "k8s.io/kubernetes" { print $3 }' "$module/go.mod")
+		;;
+	vault)
+		programs="Vault" brought=${VAULT_BIN:+$(dirname "$VAULT_BIN")}
+		module=tests/vault/part sources=("$module/module.sum" "$module/go.sum" "$module/module.patch")
+		version=$(cut -d' ' -f2 "$module/module.sum")
+		;;
+	*)
+		echo "no such part: $part (there are: ${parts[*]})" >&2
+		return 2
+		;;
+	esac
+	key=$part-$version-$(cat "${sources[@]}" | sha256sum | cut -c1-12)
+	folder=$cache/$key
+	log=$cache/$key.log
+}
+
+fetched() { # MODULE VERSION SUM FILE: prints the folder of a module, which has this sum, as FILE says
+	local found
+	# Outside of any module. Go itself checks the sum against the public database.
+	found=$(cd "$folder.part" && GO111MODULE=on go mod download -json "$1@$2")
+	if ! grep -qF "\"Sum\": \"$3\"" <<<"$found"; then
+		printf '%s@%s is not what %s says:\n%s\n' "$1" "$2" "$4" "$found" >&2
+		return 1
+	fi
+	sed -n 's/^\t"Dir": "\(.*\)",\{0,1\}$/\1/p' <<<"$found"
+}
 
 toolchain() { # prints the go to build with: the machine's, or the module golang.org/toolchain of the wanted version
 	local asked own found name architecture version sum
-	asked=$(awk '$1 == "go" { print $2 }' "$module/go.mod")
+	asked=$(awk '$1 == "go" { print $2 }' tests/apiserver/go.mod)
 	own=$(GOTOOLCHAIN=local go env GOVERSION)
 	if [ "$(printf '%s\n' "$asked" "${own#go}" | sort -V | head -n 1)" = "$asked" ]; then
 		command -v go
 		return
 	fi
 	architecture=$(go env GOARCH)
-	read -r name < <(grep -F ".linux-$architecture h1:" "$module/toolchain.sum") || {
-		echo "go $own is too old, and tests/apiserver/toolchain.sum has no newer one for $architecture" >&2
+	read -r name < <(grep -F ".linux-$architecture h1:" "$toolchains") || {
+		echo "go $own is too old, and $toolchains has no newer one for $architecture" >&2
 		return 1
 	}
 	read -r _ version sum <<<"$name"
-	# Outside of the module, whose go.mod an old go cannot read. Go itself checks the sum against the public database.
-	found=$(cd "$folder.part" && GO111MODULE=on go mod download -json "golang.org/toolchain@$version")
-	if ! grep -qF "\"Sum\": \"$sum\"" <<<"$found"; then
-		printf 'golang.org/toolchain@%s is not what tests/apiserver/toolchain.sum says:\n%s\n' "$version" "$found" >&2
-		return 1
-	fi
-	found=$(sed -n 's/^\t"Dir": "\(.*\)",\{0,1\}$/\1/p' <<<"$found")
+	found=$(fetched golang.org/toolchain "$version" "$sum" "$toolchains")
 	# A module has no executable files; newer versions of go set the same bits.
 	chmod a+x "$found"/bin/* "$found"/pkg/tool/*/*
 	echo "$found/bin/go"
 }
 
+compile_kubernetes() { # GO
+	local number=k8s.io/component-base/version major minor names=(kube-apiserver kube-scheduler kubectl)
+	IFS=. read -r major minor _ <<<"${version#v}"
+	cd "$module"
+	"$1" mod download
+	echo "packages: $("$1" list -mod=readonly -deps "${names[@]/#/k8s.io/kubernetes/cmd/}" | wc -l)"
+	"$1" build -v -mod=readonly -trimpath -o "$folder.part/" \
+		-ldflags "-s -w -X $number.gitVersion=$version -X $number.gitMajor=$major -X $number.gitMinor=$minor" \
+		"${names[@]/#/k8s.io/kubernetes/cmd/}"
+}
+
+compile_vault() { # GO
+	local name sum copy=$folder.part/module found
+	read -r name _ sum <"$module/module.sum"
+	found=$(fetched "$name" "$version" "$sum" "$module/module.sum")
+	cp -r "$found" "$copy"
+	chmod -R u+w "$copy"
+	cp "$module/go.sum" "$copy/go.sum"
+	patch --directory="$copy" --strip=1 --fuzz=0 --forward <"$module/module.patch"
+	cd "$copy"
+	echo "packages: $("$1" list -mod=readonly -deps -tags minimal . | wc -l)"
+	"$1" build -v -mod=readonly -trimpath -buildvcs=false -tags minimal -ldflags "-s -w" -o "$folder.part/vault" .
+	cd "$folder.part"
+	rm -rf "$copy"
+}
+
 compile() { # into $folder.part; all that is said goes to the log
-	local go number
+	local go
 	rm -rf "$folder.part"
 	mkdir -p "$folder.part"
 	go=$(toolchain)
 	unset GOROOT
 	export CGO_ENABLED=0 GOTOOLCHAIN=local GOWORK=off GO111MODULE=on
 	echo "building with $("$go" version)"
-	IFS=. read -r major minor _ <<<"${version#v}"
-	number=k8s.io/component-base/version
-	cd "$module"
-	"$go" mod download
-	echo "packages: $("$go" list -mod=readonly -deps "${programs[@]/#/k8s.io/kubernetes/cmd/}" | wc -l)"
-	"$go" build -v -mod=readonly -trimpath -o "$folder.part/" \
-		-ldflags "-s -w -X $number.gitVersion=$version -X $number.gitMajor=$major -X $number.gitMinor=$minor" \
-		"${programs[@]/#/k8s.io/kubernetes/cmd/}"
+	"compile_$part" "$go"
 	# Whole at once: a build that is killed leaves nothing that looks like one.
 	mv -T "$folder.part" "$folder"
 	echo "built in $SECONDS s"
@@ -87,7 +134,13 @@ watched() { # COMMAND...: run it, and tell every ten seconds how far the build i
 	wait $pid
 }
 
-build() {
+no_go() { # whether nothing can be built here, and says so
+	! command -v go >/dev/null && say "not building what tests need ($programs): go is missing (Debian: golang-go)"
+}
+
+build() { # the part, unless it is there
+	if [ -n "$brought" ] || [ -d "$folder" ]; then return; fi
+	if no_go; then return; fi
 	mkdir -p "$cache"
 	exec 3>&1 9>"$folder.lock"
 	if ! flock --nonblock 9; then
@@ -95,8 +148,8 @@ build() {
 		watched flock 9
 	fi
 	[ ! -d "$folder" ] || return 0
-	say "building kube-apiserver, kube-scheduler and kubectl $version: minutes, once ($log)"
-	if ! watched "$self" compile >"$log" 2>&1; then
+	say "building $programs $version: minutes, once ($log)"
+	if ! watched "$self" compile "$part" >"$log" 2>&1; then
 		tail -n 30 "$log" >&2
 		printf 'The build failed. The whole log: %s\n' "$log" >&2
 		return 1
@@ -104,27 +157,38 @@ build() {
 	say "$(tail -n 1 "$log")"
 }
 
-missing() { # whether nothing can be built here, and says why
-	[ ! -d "$folder" ] && ! command -v go >/dev/null &&
-		say "not building the API server of the tests: go is missing (Debian: golang-go)"
+start() { # all that is not there, one after the other
+	local logs=()
+	for name in "${parts[@]}"; do
+		part "$name"
+		[ -n "$brought" ] || [ -d "$folder" ] || logs+=("$log")
+	done
+	[ ${#logs[@]} -gt 0 ] || return 0
+	if no_go; then return; fi
+	say "building the programs that tests need in the background (${logs[*]})"
+	setsid --fork nice -n 10 "$self" build </dev/null >/dev/null 2>&1
 }
 
-if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then
-	[ "$1" != where ] || echo "$KUBEBUILDER_ASSETS"
-	exit 0
-fi
 case ${1:-} in
-build) missing || build ;;
-compile) compile ;; # a process of its own, because bash forgets about `set -e` in a condition
-start)
-	[ ! -d "$folder" ] || exit 0
-	missing && exit 0
-	say "building the API server of the tests in the background ($log)"
-	setsid --fork nice -n 10 "$self" build </dev/null >/dev/null 2>&1
+build)
+	shift
+	[ $# -gt 0 ] || set -- "${parts[@]}"
+	for name; do
+		part "$name"
+		build
+	done
 	;;
-where) [ -d "$folder" ] && echo "$folder" ;;
+compile) # a process of its own, because bash forgets about `set -e` in a condition
+	part "$2"
+	compile
+	;;
+start) start ;;
+where)
+	part "${2:-}"
+	if [ -n "$brought" ]; then echo "$brought"; else [ -d "$folder" ] && echo "$folder"; fi
+	;;
 *)
-	echo "usage: $0 build|start|where" >&2
+	echo "usage: $0 build [PART...] | start | where PART" >&2
 	exit 2
 	;;
 esac

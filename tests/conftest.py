@@ -10,7 +10,7 @@ from hypothesis import settings
 
 from tests.needs import kernel_lacks, need
 
-TIERS = ("unit", "contract", "kernel", "agent", "apiserver", "kernels")
+TIERS = ("unit", "contract", "kernel", "agent", "apiserver", "vault", "kernels")
 ON_THE_KERNEL = ("kernel", "agent")
 HERE = Path(__file__).parent
 
@@ -38,6 +38,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("tests with an API server did not run", yellow=True)
         terminalreporter.line(f"{len(asked)} tests were skipped. What they need comes by make test-apiserver;")
         terminalreporter.line("those of the whole product, with an agent, need root and BPF besides")
+    sealed = [r for r in terminalreporter.stats.get("skipped", []) if "vault" in r.keywords]
+    if sealed:
+        terminalreporter.section("tests with a Vault did not run", yellow=True)
+        terminalreporter.line(f"{len(sealed)} tests were skipped. What they need comes by make test-vault")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
