@@ -25,11 +25,13 @@ from agent.model import (
     SecretRef,
     VolumePlan,
 )
+from agent.vault_ref import vault_ref
 from kernelsecret.errors import Code, Refused
 from kernelsecret.interceptor import (
     InterceptorSpec,
     NamespaceLimits,
     PodLimits,
+    ReadAs,
     SecretInterceptor,
     SecretSpec,
     Unenforced,
@@ -46,6 +48,7 @@ from kernelsecret.names import (
 from kernelsecret.problems import quoted
 from kernelsecret.quantities import mode, seconds, size
 from kernelsecret.registration import Registration
+from kernelsecret.shapes import shape_of
 
 
 def decide(
@@ -71,7 +74,7 @@ def decide(
         target_path=request.target_path,
         pod=request.pod,
         interceptor=request.interceptor,
-        files=tuple(planned_files(spec, pod.namespace, sources)),
+        files=tuple(planned_files(spec, pod.namespace, pod.service_account, sources)),
         access=planned_access(spec),
         allow_unenforced=spec.access.unenforced is Unenforced.ALLOW,
         uses_sub_path=pod.volumes[request.target_path.parent.name].uses_sub_path,
@@ -80,6 +83,8 @@ def decide(
         notify=_notify(spec),
         open_files=spec.limits.open_files,
         min_interval_s=seconds(spec.rotation.min_interval),
+        poll_s=seconds(spec.rotation.poll_interval),
+        revoke_after_s=seconds(spec.rotation.revoke_after),
         namespace_quota=_quota(spec.limits.namespace),
         pod_quota=_quota(spec.limits.pod),
         first_pid=pod.first_pid,
@@ -194,16 +199,19 @@ def planned_access(spec: InterceptorSpec) -> AccessRule:
     return AccessRule(From(spec.access.from_), spec.access.binaries, Action(spec.access.action))
 
 
-def planned_files(spec: InterceptorSpec, namespace: str, sources: Collection[str]) -> list[FilePlan]:
-    """The files of a volume. Raises Refused (FAILED_PRECONDITION) for a source that this agent has not."""
+def planned_files(spec: InterceptorSpec, namespace: str, account: str, sources: Collection[str]) -> list[FilePlan]:
+    """The files of a volume of a pod of that account. Raises Refused (FAILED_PRECONDITION) for a source that this
+    agent has not."""
     files = []
     for index, secret in enumerate(spec.secrets):
-        ref = _ref(secret, namespace, f"spec.secrets[{index}].source", sources)
-        files += [FilePlan(file.path, ref, file.key, mode(file.mode)) for file in secret.files]
+        ref = _ref(secret, namespace, account, f"spec.secrets[{index}].source", sources)
+        for file in secret.files:
+            shape = shape_of(file)
+            files.append(FilePlan(file.path, ref, shape.item if shape else file.key, mode(file.mode), shape))
     return files
 
 
-def _ref(secret: SecretSpec, namespace: str, at: str, sources: Collection[str]) -> SecretRef:
+def _ref(secret: SecretSpec, namespace: str, account: str, at: str, sources: Collection[str]) -> SecretRef:
     source = secret.source
     kind = source.kinds[0]
     if kind not in sources:
@@ -212,9 +220,10 @@ def _ref(secret: SecretSpec, namespace: str, at: str, sources: Collection[str]) 
     if source.file:
         return SecretRef(kind, source.file.path)
     if source.kubernetes:
-        return SecretRef(kind, f"{namespace}/{source.kubernetes.name}")
+        as_pod = source.kubernetes.read_as is ReadAs.POD
+        return SecretRef(kind, f"{namespace}/{source.kubernetes.name}", f"{namespace}/{account}" if as_pod else "")
     assert source.vault is not None
-    return SecretRef(kind, source.vault.path)
+    return vault_ref(source.vault, namespace, account)
 
 
 def _group(request: PublishRequest, pod: LivePod) -> int | None:

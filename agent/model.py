@@ -8,6 +8,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
+from kernelsecret.shapes import Shape
+
 
 @dataclass(frozen=True, slots=True)
 class PodRef:
@@ -33,13 +35,19 @@ class PublishRequest:
 
 @dataclass(frozen=True, slots=True, order=True)
 class SecretRef:
-    """One secret of one source, for example `file:payments/db`. It has one or more keys."""
+    """One secret of one source, for example `file:payments/db`. It has one or more keys.
+
+    `reader` is who reads it, `namespace/account`, where values are read as the pod: what two accounts read are two
+    secrets, each with a right of its own, also where the bytes are the same (which are stored once). Empty where the
+    agent reads for all.
+    """
 
     source: str
     path: str
+    reader: str = ""
 
     def __str__(self) -> str:
-        return f"{self.source}:{self.path}"
+        return f"{self.source}:{self.path}" + (f" as {self.reader}" if self.reader else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +71,44 @@ class Observer(Protocol):
         """The source cannot be read now; the last good version goes on being served."""
 
 
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """What a source knows of a secret that it watches, for people: never a value."""
+
+    label: str = ""
+    """The source's own name of the version it last read."""
+    read_ns: int = 0
+    """CLOCK_REALTIME nanoseconds when the source last said that this is the current version."""
+    how: str = ""
+    """How changes are noticed, for example `metadata every 1s`, `lease`, `watch`."""
+    lease_ends_ns: int = 0
+    """CLOCK_REALTIME nanoseconds when the credentials end unless they are renewed; 0 where there is no lease."""
+    old_leases: int = 0
+    """Leases of earlier versions that are not revoked yet."""
+    problem: str = ""
+    """Why the last attempt failed; empty where it did not."""
+
+
+class Safe(Protocol):
+    """Blobs that outlive the agent's process but not the node's boot, in nobody's sight: tokens, lease ids, values.
+
+    Synchronous and small: a name has at most 128 bytes of any text, a blob at most 64 KiB.
+    """
+
+    def put(self, name: str, blob: bytes) -> None:
+        """Store or replace, as a whole. Raises Refused (RESOURCE_EXHAUSTED) where it does not fit; what was there
+        stays then."""
+
+    def get(self, name: str) -> bytes | None:
+        """What was stored under the name."""
+
+    def drop(self, name: str) -> None:
+        """Wipe and forget. Idempotent."""
+
+    def names(self) -> list[str]:
+        """Every name, sorted."""
+
+
 class Source(Protocol):
     """Where values come from. One implementation for each of `file`, `vault`, `kubernetes`."""
 
@@ -75,6 +121,16 @@ class Source(Protocol):
 
     def watch(self, ref: SecretRef, observer: Observer) -> Callable[[], None]:
         """Tell the observer of every later version until the returned function is called (idempotent)."""
+
+    def nudge(self, path: str) -> int:
+        """Somebody says that the secret at this path (as the interceptor names it) has changed: look at once. How many
+        watched secrets that are."""
+
+    def facts(self, ref: SecretRef) -> SourceFacts | None:
+        """What is known of a watched secret, None where it is not watched."""
+
+    def all_read(self, ref: SecretRef, label: str) -> None:
+        """Every reader has the version of this label: what earlier versions hold (leases) may end. Idempotent."""
 
     async def close(self) -> None:
         """Stop watching everything and free what is held."""
@@ -130,12 +186,16 @@ class Notify:
 
 @dataclass(frozen=True, slots=True)
 class FilePlan:
-    """One file of a volume: its name in the volume, where its bytes come from, and its mode (for example 0o440)."""
+    """One file of a volume: its name in the volume, where its bytes come from, and its mode (for example 0o440).
+
+    `key` names the value among the secret's values; with a `shape` it is the shape's item, which is made from them.
+    """
 
     name: str
     ref: SecretRef
     key: str
     mode: int
+    shape: Shape | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,3 +232,7 @@ class VolumePlan:
     max_file_bytes: int = 1 << 20
     """A value of more bytes is not shown: refused at publish, and the last good one is kept at a rotation."""
     on_unavailable: OnUnavailable = OnUnavailable.KEEP
+    poll_s: float = 1.0
+    """How often a source is asked that cannot tell by itself."""
+    revoke_after_s: float = 300.0
+    """When old leases end although not every reader has read the new values."""

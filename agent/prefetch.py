@@ -45,7 +45,9 @@ class Prefetch:
     async def _expect(self, registration: Registration) -> None:
         try:
             interceptor = await self._cluster.interceptor(registration.interceptor)
-            files = planned_files(interceptor.spec, registration.namespace, tuple(self._sources))
+            files = planned_files(
+                interceptor.spec, registration.namespace, registration.service_account, tuple(self._sources)
+            )
         except Refused:
             return  # the publish will say it, to somebody who reads it
         refs = {file.ref for file in files}

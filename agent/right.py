@@ -30,7 +30,7 @@ def ended(
         return Refused(Code.NOT_FOUND, f"interceptor {plan.interceptor}", "was deleted", fix)
     try:
         opted_in(pod, interceptor)
-        given = set(planned_files(interceptor.spec, pod.namespace, sources))
+        given = set(planned_files(interceptor.spec, pod.namespace, pod.service_account, sources))
     except Refused as refused:
         return refused
     at = f"interceptor {plan.interceptor}"

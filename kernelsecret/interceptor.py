@@ -65,6 +65,27 @@ class EphemeralContainers(StrEnum):
     ALLOW = "allow"
 
 
+class VaultMethod(StrEnum):
+    """How the agent logs in to Vault: as the pod (`kubernetes`, `jwt`), or by an AppRole of its own."""
+
+    KUBERNETES = "kubernetes"
+    JWT = "jwt"
+    APP_ROLE = "appRole"
+
+
+class ReadAs(StrEnum):
+    """Whose account reads a Secret: the pod's, or the agent's where an admin bound it in that namespace."""
+
+    POD = "pod"
+    AGENT = "agent"
+
+
+class Decode(StrEnum):
+    """How a value is decoded before it is shown."""
+
+    BASE64 = "base64"
+
+
 class _Wire(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True, kw_only=True):
     """camelCase outside; a field that nobody knows is an error, because it is a typing error."""
 
@@ -75,17 +96,36 @@ class FileSource(_Wire, frozen=True, kw_only=True):
     path: str
 
 
+class VaultAuth(_Wire, frozen=True, kw_only=True):
+    """How the agent logs in. `mount` is the auth method's, empty for Vault's default of it; `audience` that of the
+    pod's token; `credential` the name of the agent's AppRole credential, for `appRole` only."""
+
+    method: VaultMethod = VaultMethod.KUBERNETES
+    mount: str = ""
+    audience: str = "vault"
+    credential: str = ""
+
+
 class VaultSource(_Wire, frozen=True, kw_only=True):
-    """A path in Vault, read as the role `role`."""
+    """A path of Vault's API without `/v1/` (`secret/data/payments/db`), read as the role `role`.
+
+    `version` pins one version of a KV v2 secret, 0 is the newest. With `parameters` the path is written to, and the
+    answer is the secret (`pki/issue/web`). `namespace` is Vault's, where it has them.
+    """
 
     path: str
     role: str = ""
+    auth: VaultAuth = VaultAuth()
+    namespace: str = ""
+    version: int = 0
+    parameters: dict[str, str] = {}
 
 
 class KubernetesSource(_Wire, frozen=True, kw_only=True):
     """A Secret of the pod's own namespace."""
 
     name: str
+    read_as: ReadAs = ReadAs.POD
 
 
 class SecretSource(_Wire, frozen=True, kw_only=True):
@@ -102,10 +142,17 @@ class SecretSource(_Wire, frozen=True, kw_only=True):
 
 
 class FileSpec(_Wire, frozen=True, kw_only=True):
-    """One file of the volume: its name, the secret's key that it shows, and its mode (default 0440)."""
+    """One file of the volume: its name, what of the secret it shows, and its mode (default 0440).
+
+    Exactly one of `key` and `template` is set; `json_pointer` (RFC 6901) takes a part of the key's JSON, `decode`
+    decodes what is left.
+    """
 
     path: str
-    key: str
+    key: str = ""
+    json_pointer: str = ""
+    decode: Decode | None = None
+    template: str = ""
     mode: int | str = 0o440
 
 
@@ -149,6 +196,8 @@ class Rotation(_Wire, frozen=True, kw_only=True):
 
     poll_interval: str = "1s"
     min_interval: str = "0s"
+    revoke_after: str = "5m"
+    """When old dynamic credentials are revoked although some reader has not read the new ones yet."""
     notify: NotifySpec | None = None
 
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from agent.model import Observer, SecretRef, SecretVersion
+from agent.model import Observer, SecretRef, SecretVersion, SourceFacts
 from agent.sources.folder import label_of, read_folder, refusal_of, secret_folder
 from agent.sources.keys import MAX_KEYS, Bad, Outcome, Value
 from agent.sources.system import In
@@ -97,6 +97,18 @@ class FileSource:
                 self._drop_if_unwatched(ref, tracker)
 
         return cancel
+
+    def nudge(self, path: str) -> int:
+        """Files tell by themselves."""
+        return 0
+
+    def facts(self, ref: SecretRef) -> SourceFacts | None:
+        """What is known of a watched secret."""
+        tracker = self._trackers.get(ref)
+        return tracker.facts if tracker else None
+
+    def all_read(self, ref: SecretRef, label: str) -> None:
+        """A file holds no lease."""
 
     async def close(self) -> None:
         """Stop watching everything. Idempotent; observers hear no more."""

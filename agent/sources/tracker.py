@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.model import Observer, SecretRef, SecretVersion
+from agent.model import Observer, SecretRef, SecretVersion, SourceFacts
 from agent.sources.book import Book
 from agent.sources.candidates import Candidates
 from agent.sources.chain import AWAY, Chain
@@ -53,6 +53,11 @@ class Tracker:
         self._candidates = Candidates()
         self._settling: asyncio.TimerHandle | None = None
         self._retrying: asyncio.TimerHandle | None = None
+
+    @property
+    def facts(self) -> SourceFacts:
+        """What people may know of it."""
+        return SourceFacts(label=self._label, how="watch", problem=self._lost or self._book.problem)
 
     def start(self) -> None:
         """Begin to watch. Raises OSError where the node's limits forbid it; a folder that is away is no error."""

@@ -13,7 +13,7 @@ from agent.delivery.notify import Notifier
 from agent.delivery.quota import Ledger
 from agent.delivery.state import StateFiles
 from agent.delivery.volumes import Volumes
-from agent.model import EngineName, Observer, SecretRef, SecretVersion
+from agent.model import EngineName, Observer, SecretRef, SecretVersion, SourceFacts
 from agent.observe.conditions import Conditions
 from agent.observe.events import EventHub
 from agent.observe.metrics import Metrics
@@ -64,6 +64,14 @@ class MemorySource:
             self.observers.pop(ref, None)
 
         return stop
+
+    def nudge(self, path: str) -> int:
+        return 0
+
+    def facts(self, ref: SecretRef) -> SourceFacts | None:
+        return None
+
+    def all_read(self, ref: SecretRef, label: str) -> None: ...
 
     async def close(self) -> None:
         self.observers.clear()

@@ -1,0 +1,1 @@
+"""The `kubernetes` source: Secrets of the pods' namespaces."""

@@ -1,0 +1,1 @@
+"""The `vault` source: HashiCorp Vault behind one door."""
