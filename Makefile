@@ -14,7 +14,7 @@ ARGS ?=
 PY := .venv/bin/python
 say = printf '\033[1m==> %s\033[0m\n' '$(1)'
 
-.PHONY: help demo test test-fast test-kernel test-apiserver test-kernels parts lint format bench build environment lock clean
+.PHONY: help demo test test-fast test-kernel test-apiserver test-vault test-kernels parts lint format bench build environment lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,7 +30,7 @@ build: environment ## Compile the BPF programs, the libbpf binding and the wire 
 demo: build ## Show a secret rotated under running programs (as root: from the kernel; else: on tmpfs)
 	@exec .venv/bin/kernelsecret-ctl demo $(ARGS)
 
-test: parts test-fast test-kernel test-apiserver ## All tests, the fast ones first (with CI=true what cannot run here fails)
+test: parts test-fast test-kernel test-apiserver test-vault ## All tests, the fast ones first (with CI=true what cannot run here fails)
 
 test-fast: build ## Unit and contract tests: no root needed
 	@$(call say,unit and contract tests)
@@ -43,11 +43,17 @@ test-kernel: build ## Tests on the running kernel (need root and BPF; elsewhere 
 
 test-apiserver: build ## Tests with a real API server, which is built the first time (minutes; no root needed)
 	@if [ "$$(id -u)" = 0 ] || [ "$${CI:-}" = true ]; then scripts/apt.sh test; fi
-	@scripts/test-parts.sh build
+	@scripts/test-parts.sh build kubernetes
 	@$(call say,tests with an API server)
 	@$(PY) -m pytest tests/apiserver $(ARGS)
 
-parts: ## Begin to build the API server of the tests, in the background
+test-vault: build ## Tests with a real Vault, which is built the first time (minutes; no root needed)
+	@if [ "$$(id -u)" = 0 ] || [ "$${CI:-}" = true ]; then scripts/apt.sh test; fi
+	@scripts/test-parts.sh build
+	@$(call say,tests with a Vault)
+	@$(PY) -m pytest tests/vault $(ARGS)
+
+parts: ## Begin to build the API server and the Vault of the tests, in the background
 	@if [ "$$(id -u)" = 0 ] || [ "$${CI:-}" = true ]; then scripts/apt.sh build test; fi
 	@scripts/test-parts.sh start
 
