@@ -30,9 +30,19 @@ def free_ports(count: int) -> list[int]:
 
 
 class Process:
-    """A running program. Its output goes to `log`, which may be read at any time."""
+    """A running program. Its output goes to `log`, which may be read at any time.
 
-    def __init__(self, command: Sequence[str | Path], log: Path, environment: Mapping[str, str] | None = None) -> None:
+    With `own_group` a Ctrl-C at the terminal does not reach it, so that it ends by `stop`, in order.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str | Path],
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+        *,
+        own_group: bool = False,
+    ) -> None:
         self.name = Path(command[0]).name
         self.log = log
         self._log_start = log.stat().st_size if log.exists() else 0
@@ -43,6 +53,7 @@ class Process:
                 stdout=output,
                 stderr=output,
                 env=None if environment is None else dict(environment),
+                process_group=0 if own_group else None,
             )
         self.pid = self._process.pid
 
@@ -73,6 +84,10 @@ class Process:
     def resume(self) -> None:
         """Let a paused one run on."""
         self._process.send_signal(signal.SIGCONT)
+
+    def signal(self, number: int) -> None:
+        """Send it a signal; does not wait."""
+        self._process.send_signal(number)
 
     def terminate(self) -> None:
         """Ask it to end; does not wait."""
