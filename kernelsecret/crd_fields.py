@@ -28,6 +28,8 @@ from kernelsecret.interceptor import (
     Rotation,
     SecretSource,
     SecretSpec,
+    SecretStatus,
+    VaultAuth,
     VaultSource,
 )
 from kernelsecret.selectors import LabelSelector, Requirement
@@ -174,8 +176,21 @@ FIELDS: Final[Mapping[type[msgspec.Struct], Mapping[str, Field]]] = {
         )
     },
     VaultSource: {
-        "path": Field("The path of the secret.", {"minLength": 1, "maxLength": MAX_PATH}),
+        "path": Field(
+            "The path of Vault's API, without v1/, such as secret/data/payments/db.",
+            {"minLength": 1, "maxLength": MAX_PATH},
+        ),
         "role": Field("The role that the pod's account logs in as.", {"maxLength": MAX_ROLE}),
+        "auth": Field("How the agent logs in."),
+        "namespace": Field("Vault's namespace, where it has them.", {"maxLength": MAX_ROLE}),
+        "version": Field("One version of a KV v2 secret; 0 is the newest.", {"minimum": 0, "maximum": MAX_COUNT}),
+        "parameters": Field("What is written to the path, whose answer then is the secret, as for pki/issue/web."),
+    },
+    VaultAuth: {
+        "method": Field("As the pod (kubernetes, jwt), or by an AppRole of the agent's (appRole)."),
+        "mount": Field("Where the auth method is mounted; empty: Vault's own default.", {"maxLength": MAX_ROLE}),
+        "audience": Field("The audience of the pod's token that logs in.", {"maxLength": MAX_ROLE}),
+        "credential": Field("The name of the agent's AppRole credential.", {"maxLength": MAX_NAME}),
     },
     KubernetesSource: {
         "name": Field(
@@ -187,7 +202,8 @@ FIELDS: Final[Mapping[type[msgspec.Struct], Mapping[str, Field]]] = {
                     "is not the name of a Secret; use lower-case letters, digits, '-' and '.'",
                 ),
             ),
-        )
+        ),
+        "readAs": Field("Whose account reads it: the pod's, or the agent's where an admin bound it in the namespace."),
     },
     FileSpec: {
         "path": Field(
@@ -195,9 +211,10 @@ FIELDS: Final[Mapping[type[msgspec.Struct], Mapping[str, Field]]] = {
             {"minLength": 1, "maxLength": MAX_NAME},
             _PLAIN_NAME,
         ),
-        "key": Field(
-            "The key of the secret that the file shows.", {"minLength": 1, "maxLength": MAX_NAME}, _PLAIN_NAME
-        ),
+        "key": Field("The key of the secret that the file shows.", {"maxLength": MAX_NAME}, _PLAIN_NAME),
+        "jsonPointer": Field("The part of the key's JSON that the file shows, such as /users/0/name."),
+        "decode": Field("How the value is decoded before it is shown."),
+        "template": Field("In place of key: a text with keys of the secret in it, such as {{ user }}:{{ password }}."),
         # Bounds and a pattern, not a rule: CEL takes "integer or string" for a text as long as a request may be, which
         # costs too much in a list. The webhook says the same in words.
         "mode": Field(
@@ -255,6 +272,11 @@ FIELDS: Final[Mapping[type[msgspec.Struct], Mapping[str, Field]]] = {
             {"maxLength": 40},
             _interval("0s"),
         ),
+        "revokeAfter": Field(
+            "When old dynamic credentials are revoked although some reader has not read the new ones yet.",
+            {"maxLength": 40},
+            _interval("5s"),
+        ),
         "notify": Field("The signal that tells the application of a change."),
     },
     NotifySpec: {
@@ -285,6 +307,18 @@ FIELDS: Final[Mapping[type[msgspec.Struct], Mapping[str, Field]]] = {
         ),
         "volumes": Field("Volumes that are served now.", {"minimum": 0}),
         "pods": Field("Pods that hold these volumes now.", {"minimum": 0}),
+        "secrets": Field(
+            "How each secret does over all pods that show it.",
+            {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    },
+    SecretStatus: {
+        "name": Field("The name in spec.secrets."),
+        "pods": Field("Pods that show it.", {"minimum": 0}),
+        "upToDate": Field("Pods whose readers have all read the newest version.", {"minimum": 0}),
+        "behind": Field("Pods with a reader that has read an older version last.", {"minimum": 0}),
+        "failing": Field("Pods that get the last good version because the source cannot be read.", {"minimum": 0}),
+        "message": Field("A sentence for people, never a value."),
     },
     Condition: {
         "type": Field("Such as Accepted, Ready, InUse or PodsUnselected."),
@@ -301,6 +335,12 @@ RULES: Final[Mapping[type[msgspec.Struct], tuple[Rule, ...]]] = {
         Rule(
             "[has(self.file), has(self.vault), has(self.kubernetes)].exists_one(given, given)",
             "needs exactly one of file, vault and kubernetes; keep one of them",
+        ),
+    ),
+    FileSpec: (
+        Rule(
+            "(has(self.key) && self.key != '') != (has(self.template) && self.template != '')",
+            "needs exactly one of key and template; keep one of them",
         ),
     ),
     Access: (

@@ -49,6 +49,10 @@ ANNOTATION_FIRST_PID: Final = f"{GROUP}/first-pid"
 # Node label: how this node serves volumes (`iter`, `rewrite`, `tmpfs`).
 LABEL_ENGINE: Final = f"{GROUP}/engine"
 
+# Namespace annotation: the least time between two looks at a source for pods of this namespace; it can only lengthen
+# what an interceptor says.
+ANNOTATION_POLL_INTERVAL: Final = f"{GROUP}/poll-interval"
+
 # Finalizer of a SecretInterceptor: pods still show what it gave them.
 FINALIZER_IN_USE: Final = f"{GROUP}/in-use"
 
@@ -60,6 +64,9 @@ SERVICE_WEBHOOK: Final = "kernelsecret-webhook"
 LEASE_WEBHOOK: Final = "kernelsecret-webhook"
 KEYS_OBJECT: Final = "kernelsecret-webhook-keys"
 TRUST_OBJECT: Final = "kernelsecret-trust"
+# The ConfigMap by which accepted notices of a change reach every agent, and the Secret of the senders' keys.
+NOTICES_OBJECT: Final = "kernelsecret-notices"
+PUSH_KEYS_OBJECT: Final = "kernelsecret-push-keys"
 # The MutatingWebhookConfiguration and the ValidatingWebhookConfiguration, both of this name.
 WEBHOOK_CONFIGURATION: Final = "kernelsecret"
 
@@ -72,6 +79,9 @@ NODE_DOMAIN: Final = f"nodes.{GROUP}"
 
 # Audience of the service-account token with which an agent proves itself when it asks for its certificate.
 AUDIENCE_IDENTITY: Final = f"{GROUP}/identity"
+
+# Audience of the pods' tokens that log in to Vault, unless the interceptor names another.
+AUDIENCE_VAULT: Final = "vault"
 
 PORT_ADMISSION: Final = 8443
 PORT_NODES: Final = 8444

@@ -141,7 +141,10 @@ def _files_problems(secret: SecretSpec, at: str, paths: dict[str, str]) -> Itera
         elif file.path in paths:
             yield Problem(f"{here}.path", f"{quoted(file.path)} is also {paths[file.path]}")
         paths.setdefault(file.path, f"{here}.path")
-        if problem := plain_name_problem(file.key):
+        if bool(file.key) == bool(file.template):
+            found = "both" if file.key else "neither"
+            yield Problem(here, f"needs exactly one of key and template, has {found}")
+        elif file.key and (problem := plain_name_problem(file.key)):
             yield Problem(f"{here}.key", problem)
         yield from _mode_problems(file, f"{here}.mode")
 

@@ -12,6 +12,7 @@ MAX_FILE_BYTES = 1 << 20
 """The largest value that can be served as one file."""
 MAX_OPEN_FILES = 4096
 MIN_POLL_S = 0.1
+MIN_REVOKE_S = 5.0
 MAX_INTERVAL_S = 86400.0
 MAX_COUNT = 1 << 31
 MAX_PATH = 1024
@@ -25,6 +26,7 @@ def rotation_problems(rotation: Rotation) -> Iterator[Problem]:
     """What is wrong with `spec.rotation`."""
     yield from _interval(rotation.poll_interval, "spec.rotation.pollInterval", MIN_POLL_S)
     yield from _interval(rotation.min_interval, "spec.rotation.minInterval", 0.0)
+    yield from _interval(rotation.revoke_after, "spec.rotation.revokeAfter", MIN_REVOKE_S)
     notify = rotation.notify
     if notify is None:
         return

@@ -197,7 +197,7 @@ def test_the_outermost_that_is_accepted_here_is_accepted_there(path: str, value:
         ("spec.secrets", 3),
         ("spec.secret", []),
         ("spec.secrets.0.source.file.paht", "a"),
-        ("spec.secrets.0.files.0.key", MISSING),
+        ("spec.secrets.0.files.0.key", 3),
         ("spec.secrets.0.files.0.mode", "rw"),
         ("spec.secrets.0.files.0.mode", "0640"),
         ("spec.secrets.0.files.0.mode", "000"),
