@@ -2,7 +2,7 @@
 
 Webhook, port 8444: POST `PATH_IDENTITY` (proven by the agent's own service-account token) and POST
 `PATH_REGISTRATIONS` (proven by the node's certificate). Agent, port 9474, for the webhook's certificate only: PUT and
-GET `PATH_REGISTRATIONS/<pod uid>`. Refusals are `Refusal` documents with a 4xx or 5xx status.
+GET `PATH_REGISTRATIONS/<pod uid>`, GET `PATH_SERVED`. Refusals are `Refusal` documents with a 4xx or 5xx status.
 """
 
 from __future__ import annotations
@@ -18,9 +18,15 @@ from kernelsecret.problems import shown
 
 PATH_IDENTITY: Final = "/v1/identity"
 PATH_REGISTRATIONS: Final = "/v1/registrations"
+PATH_SERVED: Final = "/v1/served"
 
 MAX_BODY: Final = 16 * 1024
 """Bytes of any message in either direction; the longest, a certificate with its chain, has about 2 KB."""
+
+MAX_SERVED: Final = 1 << 20
+"""Bytes of the answer to `PATH_SERVED`, the one message that may be longer."""
+MOST_SERVED: Final = 4096
+"""Secrets in it."""
 
 CONTENT_TYPE: Final = "application/json"
 
@@ -59,6 +65,30 @@ class RegistrationRequest(msgspec.Struct, rename="camel", forbid_unknown_fields=
     pod_uid: str
     namespace: str
     name: str
+
+
+class ServedSecret(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
+    """One secret of one interceptor (`spec.secrets[].name`) on one node. Each pod is in one count; never a value.
+
+    `failing`: its source cannot be read for the pod now, be it that the last good version is served on or that the
+    volume could not be published; `behind`: it has read an older version and not yet the newest; `up_to_date`: the
+    rest.
+    `message` is the failure in the source's own words (a `Refused`), empty where none fails.
+    """
+
+    interceptor: str
+    secret: str
+    pods: int = 0
+    up_to_date: int = 0
+    behind: int = 0
+    failing: int = 0
+    message: str = ""
+
+
+class Served(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
+    """What a node serves: the answer to `PATH_SERVED`."""
+
+    secrets: tuple[ServedSecret, ...] = ()
 
 
 class Refusal(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
