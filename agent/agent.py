@@ -1,0 +1,204 @@
+"""The parts of one agent, put together, and the order in which they come up."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Coroutine, Mapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+from agent.api_side import ApiSide, uses_api
+from agent.delivery import mounts
+from agent.delivery.cgroups import find_pod
+from agent.delivery.notify import Notifier
+from agent.delivery.quota import Ledger
+from agent.delivery.state import StateFiles
+from agent.delivery.tmpfs_engine import TmpfsEngine
+from agent.delivery.volumes import Volumes
+from agent.doors import VERSION, open_doors
+from agent.kernel import calls
+from agent.kernel.node import read_facts
+from agent.kernel.ring import EventRing
+from agent.kernel_events import KernelEvents
+from agent.kube.cluster import Cluster
+from agent.kube.files import FileCluster
+from agent.model import EngineName, Source
+from agent.node_kernel import LOCK, NodeKernel, prepare_folder
+from agent.prefetch import Prefetch
+from agent.probed_kernel import ProbedKernel, open_probed, until_it_works
+from agent.publisher import NodePublisher
+from agent.reachable import ToldCluster
+from agent.rights import Rights
+from agent.rotation import Rotator
+from agent.settings import Settings
+from agent.sockets import lock
+from agent.sources.file import FileSource
+from agent.status import served_status
+from agent.taking_over import take_over
+from agent.telling import Telling
+from kernelsecret.errors import Refused
+from telemetry.hardening import Hardening
+from telemetry.logkeys import Event
+from telemetry.logs import get_logger, problem
+
+SYNC_S = 3.0
+"""How long a starting agent waits for its first view of the cluster; without it, it goes on with what it knows."""
+
+log = get_logger("agent")
+
+
+class Agent:
+    """One agent. `start` brings its parts up in order; `stop` ends the process's side, not what is served."""
+
+    def __init__(self, settings: Settings, hardening: Hardening) -> None:
+        self.settings = settings
+        self.hardening = hardening
+        self.telling = Telling(settings)
+        self.ledger = Ledger()
+        self.started = time.time()
+        self.adopted = 0
+        self.probed: ProbedKernel | None = None
+        self.volumes: Volumes | None = None
+        self.events: KernelEvents | None = None
+        self.api: ApiSide | None = None
+        self.wants_restart = asyncio.Event()
+        """Another agent would serve better: what was wrong with the node has passed, or a part of this one failed."""
+        self._closing = AsyncExitStack()
+
+    async def start(self) -> None:
+        """Open, probe, adopt, serve. Raises KernelSecretError where it cannot."""
+        settings, telling = self.settings, self.telling
+        calls.count_with(telling.metrics.syscall)
+        mounts.count_with(telling.metrics.syscall)
+        folder = prepare_folder(settings.run_dir)
+        self._closing.callback(os.close, lock(settings.run_dir / LOCK))
+        tmpfs = TmpfsEngine(folder)
+        states = StateFiles(settings.state_dir)
+        facts = read_facts(settings.cgroup_root)
+        self.probed = probed = await open_probed(settings, facts, telling, self._closing)
+        kernel = probed.kernel
+        engines = {EngineName.TMPFS: tmpfs} | ({EngineName.ITER: kernel.engine} if kernel else {})
+        volumes = Volumes(engines, probed.report.engine, states)
+        self.volumes = volumes
+        sources: Mapping[str, Source] = {"file": FileSource(settings.file_source_dir)}
+        cgroup_root = facts.cgroup.root if facts.cgroup else None
+        notifier = Notifier(kernel.pods if kernel else None, cgroup_root)
+        metrics, conditions, recorder = telling.metrics, telling.conditions, telling.recorder
+        rotator = Rotator(volumes, sources, notifier, self.ledger, metrics, conditions, recorder)
+        cluster = ToldCluster(self._seen_cluster(), conditions)
+        publisher = NodePublisher(
+            settings.node,
+            cluster,
+            volumes,
+            rotator,
+            self.ledger,
+            metrics,
+            conditions,
+            recorder,
+            on_published=lambda volume_id: rights.look(volume_id),
+        )
+        rights = Rights(cluster, volumes, publisher.current, sources, conditions, recorder, on_returned=rotator.account)
+        for source in sources.values():
+            self._closing.push_async_callback(source.close)
+        self._closing.callback(rotator.close)
+        self._background(cluster.run(rights.look))
+        await open_doors(settings, publisher, telling, self.status, self._closing)
+        if self.api:
+            await self._serve_webhook(self.api, probed, Prefetch(cluster, rotator, sources))
+        if kernel:
+            await self._listen_to_kernel(kernel, volumes)
+        self.adopted = await take_over(volumes, states, tmpfs, kernel, self.ledger, telling)
+        rights.recall()
+        await rights.judge()  # before anything rotates: what has no right gets no new version
+        await self._follow(volumes, rotator)
+        await publisher.end_orphans(lambda uid: cgroup_root is not None and find_pod(cgroup_root, uid) is not None)
+        metrics.refresh = lambda: self._refresh(publisher)
+        self._background(rights.run())
+        if probed.may_pass:
+            self._background(self._probe_again())
+        publisher.is_ready = True
+        log.info(Event.AGENT_READY, engine=volumes.engine.name.value, volumes=len(volumes))
+
+    async def stop(self) -> None:
+        """Idempotent."""
+        await self._closing.aclose()
+
+    def status(self) -> Mapping[str, Any]:
+        """The status document, without a secret."""
+        kernel = self.probed.kernel if self.probed else None
+        return {
+            "version": VERSION,
+            "node": self.settings.node,
+            "pid": os.getpid(),
+            "uptime_s": round(time.time() - self.started, 1),
+            "probe": self.probed.report.as_status() if self.probed else None,
+            "adopted": self.adopted,
+            "hardening": self.hardening.as_status(),
+            "cluster": "api" if self.api else "files",
+            "conditions": self.telling.conditions.as_status(),
+            **served_status(self.volumes, kernel.maps if kernel else None),
+        }
+
+    # Work beside
+
+    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run until the agent stops; what ends by an error ends the agent, to be started again."""
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._failed)
+        self._closing.push_async_callback(_ended, task)
+
+    def _failed(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error(Event.AGENT_FAILED, **problem(error))
+            self.wants_restart.set()
+
+    async def _probe_again(self) -> None:
+        """The label waits for that, too."""
+        await until_it_works(self.settings)
+        self.wants_restart.set()
+
+    # Steps of `start`
+
+    def _seen_cluster(self) -> Cluster:
+        if not uses_api(self.settings):
+            return FileCluster(self.settings.cluster_dir)
+        telling = self.telling
+        self.api = ApiSide(self.settings, telling.metrics, telling.conditions, telling.recorder)
+        self._closing.push_async_callback(self.api.stop)
+        return self.api.cluster
+
+    async def _serve_webhook(self, api: ApiSide, probed: ProbedKernel, prefetch: Prefetch) -> None:
+        """The webhook need not be there: what it has not brought is asked for when it is needed."""
+        self._closing.push_async_callback(prefetch.close)
+        api.on_registered = prefetch.registered
+        await api.start()
+        api.publish_engine(probed.report.engine, may_pass=probed.may_pass)
+        await api.cluster.wait_synced(SYNC_S)
+
+    async def _listen_to_kernel(self, kernel: NodeKernel, volumes: Volumes) -> None:
+        recorder, metrics = self.telling.recorder, self.telling.metrics
+        self.events = KernelEvents(volumes, kernel.binaries, kernel.maps, recorder, metrics)
+        ring = EventRing(kernel.maps.events_fd, self.events.handle)
+        loop = asyncio.get_running_loop()
+        ring.attach(loop)
+        self._closing.callback(ring.close)
+        self._closing.callback(loop.remove_reader, ring.fd)
+
+    async def _follow(self, volumes: Volumes, rotator: Rotator) -> None:
+        for ref in sorted(volumes.refs()):
+            try:
+                await rotator.fetch(ref)
+            except Refused as refusal:
+                rotator.failed(ref, str(refusal))
+
+    def _refresh(self, publisher: NodePublisher) -> None:
+        publisher.count()
+        if self.events:
+            self.events.sum_up()
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
