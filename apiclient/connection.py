@@ -45,7 +45,7 @@ class Connection:
             raise Refused(Code.FAILED_PRECONDITION, "server", "has a user in it", "give the credential as a token")
         if url.scheme not in ("https", "http") or not url.hostname or url.query or url.fragment:
             raise Refused(Code.FAILED_PRECONDITION, "server", f"{quoted(self.server)} is not an https URL")
-        if url.scheme == "http" and not _is_this_machine(url.hostname):
+        if url.scheme == "http" and not is_this_machine(url.hostname):
             raise Refused(
                 Code.FAILED_PRECONDITION,
                 "server",
@@ -59,7 +59,8 @@ class Connection:
             )
 
 
-def _is_this_machine(host: str) -> bool:
+def is_this_machine(host: str) -> bool:
+    """Whether a host of a URL is a loopback address, or `localhost`."""
     if host == "localhost":
         return True
     try:
