@@ -39,7 +39,7 @@ class SecretRef:
 
     `reader` is who reads it, `namespace/account`, where values are read as the pod: what two accounts read are two
     secrets, each with a right of its own, also where the bytes are the same (which are stored once). Empty where the
-    agent reads for all.
+    agent reads for all: only such a secret can be fetched before there is a request, which brings the credential.
     """
 
     source: str
@@ -113,8 +113,6 @@ class Source(Protocol):
     """Where values come from. One implementation for each of `file`, `vault`, `kubernetes`."""
 
     name: str
-    needs_pod_credential: bool
-    """Whether a value is read as the pod that asks for it; else it can be fetched before there is a request."""
 
     async def fetch(self, ref: SecretRef) -> SecretVersion:
         """The current version, complete; raises Refused with the field named where there is none."""
@@ -196,6 +194,23 @@ class FilePlan:
     key: str
     mode: int
     shape: Shape | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileRead:
+    """What an engine knows of the readers of one file, in generations of its secret: they count from 1, and each is one
+    version as it was shown. Engines that see no reads leave all at 0."""
+
+    current: int = 0
+    """What those who follow the secret are shown."""
+    since: int = 0
+    """The generation that brought the file's current value: from it on the bytes are the same."""
+    read: int = 0
+    """The last that somebody read to its end; 0 where nobody ever has."""
+    oldest: int = 0
+    """The oldest that somebody who reads from now on can still get."""
+    follows: bool = True
+    """Whether the volume is given new versions: False once its pod's right has ended and it keeps what it showed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,4 @@ class Prefetch:
             )
         except Refused:
             return  # the publish will say it, to somebody who reads it
-        refs = {file.ref for file in files}
-        ahead = {ref for ref in refs if not self._sources[ref.source].needs_pod_credential}
-        await self._rotator.expect(ahead, LASTS_S)
+        await self._rotator.expect({file.ref for file in files if not file.ref.reader}, LASTS_S)

@@ -21,8 +21,8 @@ from agent.sources.system import In
 from agent.sources.tracker import Subscription, Tracker
 from agent.sources.watches import Watches
 from kernelsecret.errors import Code, Refused
+from kernelsecret.plain import relative_path_problem
 from kernelsecret.problems import shown
-from kernelsecret.validation import relative_path_problem
 
 _ROUNDS = 64
 """Reads of the event queue before others on the loop get their turn."""
@@ -34,7 +34,6 @@ class FileSource:
     """Implements `agent.model.Source`. Reads on the loop: keys are at most 1 MiB, and the root is a local folder."""
 
     name = "file"
-    needs_pod_credential = False
 
     def __init__(self, root: Path) -> None:
         """`root` is absolute; it may be away for a time. It may be a link, which is followed at each look."""

@@ -22,7 +22,9 @@ from agent.prefetch import AT_ONCE, Prefetch
 from agent.rotation import Rotator
 from kernelsecret.errors import Code, Refused
 from kernelsecret.registration import Registration
+from kernelsecret.validation import read_interceptor
 from telemetry.audit import AuditLog
+from tests.unit.contract.builders import changed
 from tests.unit.delivery.test_volumes import MemoryEngine
 from tests.unit.rights.test_rights import View
 
@@ -45,7 +47,6 @@ class MemorySource:
     name = "file"
 
     def __init__(self) -> None:
-        self.needs_pod_credential = False
         self.value = b"one"
         self.fetched = 0
         self.observers: dict[SecretRef, Observer] = {}
@@ -87,14 +88,14 @@ class Desk:
         recorder = Recorder(AuditLog(folder / "audit"), EventHub())
         self.rotator = Rotator(
             volumes,
-            {"file": self.source},
+            {"file": self.source, "kubernetes": self.source},
             Notifier(None, None),
             Ledger(),
             metrics,
             Conditions(metrics),
             recorder,
         )
-        self.prefetch = Prefetch(self.view, self.rotator, {"file": self.source})
+        self.prefetch = Prefetch(self.view, self.rotator, {"file": self.source, "kubernetes": self.source})
 
     async def registered(self) -> None:
         self.prefetch.registered(REGISTRATION)
@@ -139,10 +140,15 @@ async def test_what_no_pod_came_for_is_forgotten(desk: Desk) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_source_that_wants_the_pods_credential_waits_for_the_pod(desk: Desk) -> None:
-    desk.source.needs_pod_credential = True
+@pytest.mark.parametrize(("read_as", "refs"), [("pod", []), ("agent", [SecretRef("kubernetes", "payments/db")])])
+async def test_what_is_read_as_the_pod_waits_for_the_pod_and_what_is_read_as_the_agent_does_not(
+    desk: Desk, read_as: str, refs: list[SecretRef]
+) -> None:
+    source = {"kubernetes": {"name": "db", "readAs": read_as}}
+    desk.view.held["interceptor"] = read_interceptor(changed("spec.secrets.0.source", source))
     await desk.registered()
-    assert (desk.source.fetched, desk.source.observers) == (0, {})
+    assert (desk.source.fetched, list(desk.source.observers)) == (len(refs), refs)
+    desk.rotator.close()
 
 
 @pytest.mark.parametrize("what", ["interceptor", "source"])
