@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from enum import StrEnum
 from types import MappingProxyType, TracebackType
@@ -14,7 +14,7 @@ import aiohttp
 from yarl import URL
 
 from apiclient.connection import Connection
-from apiclient.credentials import Tls, Token
+from apiclient.credentials import AskedToken, Tls, Token
 from apiclient.errors import (
     REASON_TIMEOUT,
     REASON_TOO_LARGE,
@@ -49,11 +49,21 @@ class ApiClient:
     Open it in a running loop: `async with ApiClient(connection) as client`, or call `close()`.
     """
 
-    def __init__(self, connection: Connection, *, user_agent: str = "kernelsecret") -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        user_agent: str = "kernelsecret",
+        token: Callable[[], str] | None = None,
+        connections: int = 32,
+    ) -> None:
+        """`token`, where given, is asked for each request, and the connection's own is not used; it may raise Refused.
+        At most so many `connections` are open at a time; a stream holds one of them."""
         self._base = connection.server
         self._server_name = connection.server_name or None
         self._user_agent = user_agent
-        self._token = Token(connection)
+        self._connections = connections
+        self._token: Token | AskedToken = Token(connection) if token is None else AskedToken(token)
         self._tls = Tls(connection)
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
@@ -111,13 +121,20 @@ class ApiClient:
 
     @asynccontextmanager
     async def stream(
-        self, path: str, query: Mapping[str, str], *, open_within_s: float = 30.0, silence_s: float = 90.0
+        self,
+        path: str,
+        query: Mapping[str, str],
+        *,
+        open_within_s: float = 30.0,
+        silence_s: float = 90.0,
+        accept: str = JSON,
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The chunks of an answer without an end, such as a watch; ApiError after `silence_s` without a byte."""
+        """The chunks of an answer without an end, such as a watch; ApiError after `silence_s` without a byte. `accept`
+        is the form that is asked for, which is a form of JSON."""
         timeout = aiohttp.ClientTimeout(total=None, connect=open_within_s, sock_connect=CONNECT_S, sock_read=silence_s)
         request = f"WATCH {path}"
         async with (
-            self._answer("GET", path, query, timeout, request) as response,
+            self._answer("GET", path, query, timeout, request, accept=accept) as response,
             aclosing(_chunks(response, request)) as chunks,
         ):
             yield chunks
@@ -154,16 +171,17 @@ class ApiClient:
         request: str,
         body: bytes | None = None,
         content_type: str = JSON,
+        accept: str = JSON,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """An answer of 2xx. A 401 is asked once more with a token that was read just now, if that is another one."""
         self._tls.refresh()
         url = URL(self._base + path, encoded=True).with_query(query)
         token = self._token.value()
-        response = await self._send(method, url, token, timeout, request, body, content_type)
+        response = await self._send(method, url, token, timeout, request, body, content_type, accept)
         try:
             if response.status == 401 and (fresh := self._token.value(fresh=True)) != token:
                 response.close()
-                response = await self._send(method, url, fresh, timeout, request, body, content_type)
+                response = await self._send(method, url, fresh, timeout, request, body, content_type, accept)
             if not 200 <= response.status < 300:
                 raise await _refusal(response, request)
             yield response
@@ -180,12 +198,13 @@ class ApiClient:
         request: str,
         body: bytes | None,
         content_type: str,
+        accept: str,
     ) -> aiohttp.ClientResponse:
         if self._closed:
             raise ApiError(request, 0, REASON_UNREACHABLE)
         if self._session is None:
-            self._session = _session(self._tls.context, self._user_agent)
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+            self._session = _session(self._tls.context, self._user_agent, self._connections)
+        headers = {"Accept": accept} | ({"Authorization": f"Bearer {token}"} if token else {})
         if body is not None:
             headers["Content-Type"] = content_type
         try:
@@ -202,15 +221,18 @@ class ApiClient:
             raise _no_answer(request, error) from error
 
 
-def _session(context: ssl.SSLContext | None, user_agent: str) -> aiohttp.ClientSession:
+def _session(context: ssl.SSLContext | None, user_agent: str, connections: int) -> aiohttp.ClientSession:
     connector = aiohttp.TCPConnector(
-        ssl=context if context is not None else True, limit=32, keepalive_timeout=60.0, socket_factory=_socket
+        ssl=context if context is not None else True,
+        limit=connections,
+        keepalive_timeout=60.0,
+        socket_factory=_socket,
     )
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         # Identity: a small compressed answer could be a large one, and the way is short.
-        headers={"Accept": JSON, "Accept-Encoding": "identity", "User-Agent": user_agent},
+        headers={"Accept-Encoding": "identity", "User-Agent": user_agent},
         auto_decompress=False,
         trust_env=False,
     )

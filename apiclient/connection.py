@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -57,6 +57,22 @@ class Connection:
             raise Refused(
                 Code.FAILED_PRECONDITION, "client certificate", "certificate and key come together", "give both"
             )
+
+
+def without_identity(connection: Connection) -> Connection:
+    """The same server, believed by the same CA, without anything that proves who we are: for tokens of others.
+
+    A client certificate would win over a token, and others would be given our rights.
+    """
+    return replace(
+        connection,
+        token_file=None,
+        token="",
+        client_certificate=None,
+        client_key=None,
+        client_certificate_pem="",
+        client_key_pem="",
+    )
 
 
 def is_this_machine(host: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 
 from apiclient.connection import Connection
@@ -96,6 +97,19 @@ class Token:
                 ) from error
             self._changes.say(error)
         return self._value
+
+
+class AskedToken:
+    """The bearer token of somebody else, who is asked for it each time."""
+
+    __slots__ = ("_ask",)
+
+    def __init__(self, ask: Callable[[], str]) -> None:
+        self._ask = ask
+
+    def value(self, *, fresh: bool = False) -> str:
+        """The token as it is now, whether or not `fresh` is asked for. Raises Refused, also whatever `ask` raises."""
+        return _checked(self._ask(), "token")
 
 
 def _checked(token: str, field: str) -> str:

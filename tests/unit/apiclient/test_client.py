@@ -14,7 +14,7 @@ from aiohttp import web
 
 from apiclient import paths
 from apiclient.client import ApiClient, ApiError, PatchKind
-from apiclient.connection import Connection
+from apiclient.connection import Connection, without_identity
 from kernelsecret.errors import Code, Refused
 from tests.unit.apiclient.fake_server import SECRET, FakeApiServer, Fault, serving
 from tests.unit.conftest import LogLines
@@ -326,3 +326,71 @@ async def test_a_path_is_sent_as_it_is_and_never_normalised_into_another() -> No
         with pytest.raises(ApiError):
             await client.get("/api/v1/nodes/%2e%2e")
     assert fake.requests[0].raw_path == "/api/v1/nodes/%2e%2e"
+
+
+async def test_the_token_of_somebody_else_is_asked_for_each_time_and_once_more_after_a_401() -> None:
+    given = iter(["one", "two", "two", "three"])
+    fake = FakeApiServer(token="one")
+    async with serving(fake) as url, ApiClient(Connection(url, token="mine"), token=lambda: next(given)) as client:
+        await client.get(paths.nodes())
+        fake.token = "three"
+        with pytest.raises(ApiError, match="401"):
+            await client.get(paths.nodes())
+        await client.get(paths.nodes())
+    shown = [request.headers["Authorization"] for request in fake.requests]
+    assert shown == ["Bearer one", "Bearer two", "Bearer three"]
+
+
+async def test_who_has_no_token_to_give_says_so_himself_and_nothing_is_sent() -> None:
+    def none() -> str:
+        raise Refused(Code.UNAVAILABLE, "tokens", "there is none yet")
+
+    fake = FakeApiServer()
+    async with serving(fake) as url, ApiClient(Connection(url, token="mine"), token=none) as client:
+        with pytest.raises(Refused, match="none yet"):
+            await client.get(paths.nodes())
+    async with serving(fake) as url, ApiClient(Connection(url), token=lambda: "two\nlines") as client:
+        with pytest.raises(Refused, match="not a token") as caught:
+            await client.get(paths.nodes())
+    assert "lines" not in str(caught.value)
+    assert not fake.requests
+
+
+def test_a_connection_for_tokens_of_others_proves_nothing_of_our_own(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    ours = Connection(
+        "https://10.0.0.1:6443/prefix",
+        ca_pem="ca",
+        token_file=file,
+        token="mine",
+        client_certificate=file,
+        client_key=file,
+        server_name="kubernetes.default",
+    )
+    assert without_identity(ours) == Connection(
+        "https://10.0.0.1:6443/prefix", ca_pem="ca", server_name="kubernetes.default"
+    )
+    inline = Connection("https://10.0.0.1", client_certificate_pem="certificate", client_key_pem="key")
+    assert without_identity(inline) == Connection("https://10.0.0.1")
+
+
+async def test_a_stream_asks_for_the_form_that_it_wants_and_others_for_json() -> None:
+    fake = FakeApiServer()
+    fake.on_watch.append(Fault.END)
+    async with calling(fake) as client:
+        await client.get(paths.nodes())
+        query = {"watch": "true", "resourceVersion": "1"}
+        async with client.stream(paths.nodes(), query, accept="application/json;as=Table") as chunks:
+            assert [chunk async for chunk in chunks] == []
+    assert [request.headers["Accept"] for request in fake.requests] == ["application/json", "application/json;as=Table"]
+
+
+async def test_streams_hold_connections_and_the_bound_on_them_is_the_clients() -> None:
+    fake = FakeApiServer()
+    query = {"watch": "true", "resourceVersion": "0"}
+    async with serving(fake) as url, ApiClient(Connection(url), connections=2) as client:
+        async with client.stream(paths.nodes(), query), client.stream(paths.pods(), query):
+            with pytest.raises(ApiError) as caught:
+                await client.get(paths.nodes(), timeout_s=0.05)
+            assert caught.value.reason == "Timeout"
+        await client.get(paths.nodes())
