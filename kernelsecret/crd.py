@@ -14,7 +14,8 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import msgspec
 import yaml
 
-from kernelsecret.crd_fields import FIELDS, NAME_RULE, RULES, Field, Rule
+from kernelsecret.crd_fields import FIELDS, NAME_RULE, RULES
+from kernelsecret.crd_words import Field, Rule
 from kernelsecret.interceptor import InterceptorSpec, InterceptorStatus
 from kernelsecret.names import API_VERSION, GROUP, KIND_INTERCEPTOR, RESOURCE_INTERCEPTORS
 

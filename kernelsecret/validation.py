@@ -7,28 +7,26 @@ from collections.abc import Iterator
 
 import msgspec
 
-from kernelsecret.interceptor import AccessFrom, FileSpec, InterceptorSpec, SecretInterceptor, SecretSource, SecretSpec
+from kernelsecret.interceptor import AccessFrom, FileSpec, InterceptorSpec, SecretInterceptor, SecretSpec
 from kernelsecret.names import ANNOTATION_INJECT_ANY, ANNOTATION_INJECT_OFF, API_VERSION, KIND_INTERCEPTOR
-from kernelsecret.problems import Invalid, Problem, from_decoder, quoted
+from kernelsecret.plain import absolute_path_problem, plain_name_problem
+from kernelsecret.problems import Invalid, Problem, from_decoder, join, quoted
 from kernelsecret.quantities import mode
 from kernelsecret.selectors import selector_problems
-from kernelsecret.validation_limits import MAX_PATH, limit_problems, rotation_problems
+from kernelsecret.shapes import file_problems
+from kernelsecret.validation_limits import limit_problems, rotation_problems
+from kernelsecret.validation_sources import SUBDOMAIN, source_problems
 
 MAX_FILES = 64
 """Files of one volume, and keys of one secret that are used."""
 MAX_BINARIES = 64
-MAX_NAME = 255
-"""Bytes of a file's name, a Linux limit."""
 MAX_CONTAINERS = 64
 """Names in `spec.delivery.containers`."""
-MAX_ROLE = 253
-"""Letters of a Vault role's name."""
 TAKEN_NAMES = (ANNOTATION_INJECT_ANY, ANNOTATION_INJECT_OFF, "kubernetes.io")
 """No interceptor is named so: two have another meaning in the annotation, and in the folder of the third, below
 `/var/run/secrets`, lies the service account of every pod."""
 
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-_SUBDOMAIN = re.compile(r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*")
 
 
 def read_interceptor(thing: object) -> SecretInterceptor:
@@ -50,7 +48,7 @@ def interceptor_problems(interceptor: SecretInterceptor) -> Iterator[Problem]:
         yield Problem("apiVersion", f"{quoted(interceptor.api_version)} is not {API_VERSION}")
     if interceptor.kind != KIND_INTERCEPTOR:
         yield Problem("kind", f"{quoted(interceptor.kind)} is not {KIND_INTERCEPTOR}")
-    if not _SUBDOMAIN.fullmatch(interceptor.metadata.name):
+    if not SUBDOMAIN.fullmatch(interceptor.metadata.name):
         yield Problem("metadata.name", f"{quoted(interceptor.metadata.name)} is not the name of an object")
     elif interceptor.metadata.name in TAKEN_NAMES:
         why = f"{quoted(interceptor.metadata.name)} has a meaning of its own in annotations or mounts"
@@ -63,35 +61,6 @@ def interceptor_problems(interceptor: SecretInterceptor) -> Iterator[Problem]:
     yield from _access_problems(spec)
     yield from rotation_problems(spec.rotation)
     yield from limit_problems(spec.limits)
-
-
-def plain_name_problem(name: str) -> str | None:
-    """Why a text is not the name of one file or key, None if it is. Dots are fine, but not two at the start."""
-    if not name:
-        return "empty"
-    if "/" in name:
-        return f"{quoted(name)} has a '/'; it is one name, not a path"
-    if name == "." or name.startswith(".."):
-        return f"{quoted(name)} is '.' or starts with '..'"
-    if any(ord(letter) < 0x20 or 0x7F <= ord(letter) < 0xA0 or 0xD800 <= ord(letter) < 0xE000 for letter in name):
-        return f"{quoted(name)} has a control character"
-    if len(name.encode()) > MAX_NAME:
-        return f"{quoted(name)} has more than {MAX_NAME} bytes"
-    return None
-
-
-def relative_path_problem(path: str) -> str | None:
-    """Why a text is not a path below a root, None if it is: names joined by single slashes."""
-    if not path:
-        return "empty"
-    if path.startswith("/"):
-        return f"{quoted(path)} is absolute; it is taken below the agent's root of secrets"
-    for part in path.split("/"):
-        if problem := plain_name_problem(part):
-            return problem if part else f"{quoted(path)} has an empty part"
-    if len(path.encode()) > MAX_PATH:
-        return f"has more than {MAX_PATH} bytes"
-    return None
 
 
 def _secrets_problems(spec: InterceptorSpec) -> Iterator[Problem]:
@@ -107,28 +76,11 @@ def _secrets_problems(spec: InterceptorSpec) -> Iterator[Problem]:
         elif secret.name in names:
             yield Problem(f"{at}.name", f"{quoted(secret.name)} is also spec.secrets[{names[secret.name]}].name")
         names.setdefault(secret.name, index)
-        yield from _source_problems(secret.source, f"{at}.source")
+        yield from source_problems(secret.source, f"{at}.source")
         yield from _files_problems(secret, at, paths)
     total = sum(len(secret.files) for secret in spec.secrets)
     if total > MAX_FILES:
         yield Problem("spec.secrets", f"{total} files in one volume, at most {MAX_FILES}", "use two interceptors")
-
-
-def _source_problems(source: SecretSource, at: str) -> Iterator[Problem]:
-    if len(source.kinds) != 1:
-        found = f"both {' and '.join(source.kinds)}" if source.kinds else "none"
-        yield Problem(at, f"needs exactly one of file, vault and kubernetes, has {found}")
-    if source.file and (problem := relative_path_problem(source.file.path)):
-        yield Problem(f"{at}.file.path", problem)
-    if source.vault:
-        if not source.vault.path:
-            yield Problem(f"{at}.vault.path", "empty")
-        if len(source.vault.path) > MAX_PATH:
-            yield Problem(f"{at}.vault.path", f"has more than {MAX_PATH} letters")
-        if len(source.vault.role) > MAX_ROLE:
-            yield Problem(f"{at}.vault.role", f"has more than {MAX_ROLE} letters")
-    if source.kubernetes and not _SUBDOMAIN.fullmatch(source.kubernetes.name):
-        yield Problem(f"{at}.kubernetes.name", f"{quoted(source.kubernetes.name)} is not the name of a Secret")
 
 
 def _files_problems(secret: SecretSpec, at: str, paths: dict[str, str]) -> Iterator[Problem]:
@@ -141,11 +93,8 @@ def _files_problems(secret: SecretSpec, at: str, paths: dict[str, str]) -> Itera
         elif file.path in paths:
             yield Problem(f"{here}.path", f"{quoted(file.path)} is also {paths[file.path]}")
         paths.setdefault(file.path, f"{here}.path")
-        if bool(file.key) == bool(file.template):
-            found = "both" if file.key else "neither"
-            yield Problem(here, f"needs exactly one of key and template, has {found}")
-        elif file.key and (problem := plain_name_problem(file.key)):
-            yield Problem(f"{here}.key", problem)
+        for found in file_problems(file):
+            yield Problem(join(here, found.field) if found.field else here, found.why, found.fix)
         yield from _mode_problems(file, f"{here}.mode")
 
 
@@ -187,11 +136,3 @@ def _access_problems(spec: InterceptorSpec) -> Iterator[Problem]:
             yield Problem(at, problem)
         elif binary in access.binaries[:index]:
             yield Problem(at, f"{quoted(binary)} is named twice")
-
-
-def absolute_path_problem(path: str) -> str | None:
-    """Why a text is not the absolute path of a program, None if it is. Relative parts and '//' are refused."""
-    if not path.startswith("/") or path == "/":
-        return f"{quoted(path)} is not the absolute path of a program"
-    problem = relative_path_problem(path[1:])
-    return f"{quoted(path)} is not a plain path" if problem else None

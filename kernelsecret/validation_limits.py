@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kernelsecret.interceptor import Limits, NamespaceLimits, PodLimits, Rotation
+from kernelsecret.plain import MAX_PATH
 from kernelsecret.problems import Problem, quoted
 from kernelsecret.quantities import seconds, size
 
@@ -15,8 +16,6 @@ MIN_POLL_S = 0.1
 MIN_REVOKE_S = 5.0
 MAX_INTERVAL_S = 86400.0
 MAX_COUNT = 1 << 31
-MAX_PATH = 1024
-"""Bytes of a path."""
 
 SIGNALS = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGTERM", "SIGCONT", "SIGWINCH")
 """Signals that applications are known to reload (or to end, and be started anew) by."""

@@ -97,10 +97,45 @@ PROGRAMS = st.sampled_from(["/bin/sh", "/usr/bin/a b", "/a/.b/..c.d", "/a/b.", "
 DURATIONS = st.sampled_from(["1s", "500ms", "1m30s", "24h", "1.5h", "0.1s", "50ms50ms", "23h60m"])
 CONTAINERS = st.lists(st.sampled_from(["app", "web-1", "a" * 63, "0"]), max_size=4, unique=True)
 COUNTS = st.sampled_from([1, 256, 4096])
+VAULT_PATHS = st.sampled_from(["secret/data/payments/db", "a b/c%2F", "x" * 1024, "ü/é"])
+ROLES = st.sampled_from(["payments", "r" * 253, "a.b_c-d"])
+VAULT = {
+    "namespace": st.sampled_from(["", "admin", "admin/team-a"]),
+    "version": st.sampled_from([0, 1, (1 << 31) - 1]),
+    "parameters": st.dictionaries(st.sampled_from(["common_name", "ttl", "x" * 64]), st.sampled_from(["", "v" * 1024])),
+}
+AUTH = objects(
+    {},
+    optional={
+        "method": st.sampled_from(["kubernetes", "jwt"]),
+        "mount": st.sampled_from(["", "kubernetes", "k8s/east"]),
+        "audience": st.sampled_from(["vault", "https://vault.example.com", "a" * 253]),
+    },
+)
+AS = st.sampled_from(["pod", "agent"])
+POINTERS = st.sampled_from(["", "/", "/a/0/b~1c~0", "/ü", "/" * 32, "/" + "x" * 511])
+DECODE = st.just("base64")
+TEMPLATES = st.sampled_from(
+    ["{{ username }}:{{ password }}", "{{ . | json }}", "{{ ca | lines }}\n", '{{ "{{" }}{{a}}', "{{a}}" + "x" * 4091]
+)
 SOURCES = st.one_of(
     objects({"file": objects({"path": PATHS})}),
-    objects({"vault": objects({"path": st.just("x" * 1024)}, optional={"role": st.just("r" * 253)})}),
-    objects({"kubernetes": objects({"name": st.sampled_from(["db", "db.v2"])})}),
+    objects({"vault": objects({"path": VAULT_PATHS, "role": ROLES}, optional=VAULT | {"auth": AUTH})}),
+    objects(
+        {
+            "vault": objects(
+                {"path": VAULT_PATHS, "auth": objects({"method": st.just("appRole"), "credential": PLAIN})},
+                optional=VAULT,
+            )
+        }
+    ),
+    objects(
+        {"kubernetes": objects({"name": st.sampled_from(["db", "db.v2"])}, optional={"readAs": AS})},
+    ),
+)
+FILES = st.one_of(
+    objects({"path": PLAIN, "key": PLAIN}, optional={"mode": MODES, "jsonPointer": POINTERS, "decode": DECODE}),
+    objects({"path": PLAIN, "template": TEMPLATES}, optional={"mode": MODES}),
 )
 SPECS = objects(
     {
@@ -111,7 +146,7 @@ SPECS = objects(
                     "name": st.sampled_from(["db", "tls", "cache", "a" * 63]),
                     "source": SOURCES,
                     "files": st.lists(
-                        objects({"path": PLAIN, "key": PLAIN}, optional={"mode": MODES}),
+                        FILES,
                         min_size=1,
                         max_size=3,
                         unique_by=lambda file: file["path"],
@@ -147,6 +182,7 @@ SPECS = objects(
             optional={
                 "pollInterval": DURATIONS,
                 "minInterval": DURATIONS,
+                "revokeAfter": st.sampled_from(["5s", "5m", "24h", "0.1m"]),
                 "notify": objects(
                     {"signal": st.sampled_from(SIGNALS)}, optional={"process": PROGRAMS | st.just("main")}
                 ),
@@ -203,6 +239,17 @@ def test_the_outermost_that_is_accepted_here_is_accepted_there(path: str, value:
         ("spec.secrets.0.files.0.mode", "000"),
         ("spec.secrets.0.files.0.mode", 440),
         ("spec.secrets.0.files.0.mode", 1.5),
+        ("spec.secrets.0.files.0.decode", "hex"),
+        ("spec.secrets.0.files.0.jsonPointer", "/" + "x" * 512),
+        ("spec.secrets.0.source", {"vault": {"path": "", "role": "r"}}),
+        ("spec.secrets.0.source", {"vault": {"path": "x" * 1025, "role": "r"}}),
+        ("spec.secrets.0.source", {"vault": {"path": "x", "role": "r" * 254}}),
+        ("spec.secrets.0.source", {"vault": {"path": "x", "role": "r", "version": -1}}),
+        ("spec.secrets.0.source", {"vault": {"path": "x", "role": "r", "auth": {"method": "token"}}}),
+        ("spec.secrets.0.source", {"vault": {"path": "x", "role": "r", "parameters": {"a": 1}}}),
+        ("spec.secrets.0.source", {"vault": {"path": "x", "role": "r", "parameters": {"a": "v" * 1025}}}),
+        ("spec.secrets.0.source", {"vault": {"path": "x", "role": "r", "parameters": {str(n): "" for n in range(17)}}}),
+        ("spec.secrets.0.source", {"kubernetes": {"name": "db", "readAs": "node"}}),
         ("spec.delivery.modes", ["bpf"]),
         ("spec.delivery.modes", []),
         ("spec.delivery.containers", [3]),
