@@ -232,6 +232,14 @@ static __always_inline void count_read(struct reader *r, struct ks_version *vers
 	}
 }
 
+/* All of the value is in the buffer of this read, and nothing but its reader's end keeps it from him: he has this version.
+ * The last one to end a read counts, so one who ends an old version late is not taken for one who has the new. */
+static __always_inline void note_whole_read(struct reader *r)
+{
+	if (r->file->read != r->generation) /* else a line that other CPUs read would be written for nothing */
+		r->file->read = r->generation;
+}
+
 SEC("iter/bpf_map_elem")
 int serve(struct bpf_iter__bpf_map_elem *ctx)
 {
@@ -302,6 +310,7 @@ int serve(struct bpf_iter__bpf_map_elem *ctx)
 	if (!number)
 		count_read(&r, version);
 	if (done) {
+		note_whole_read(&r);
 		mark_finished(r.session);
 		if (needs_session(version->bytes))
 			finish_session(r.grant_slot, r.session);

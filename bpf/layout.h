@@ -7,7 +7,7 @@
 #include <linux/types.h>
 
 /* Raised with every change of a struct or of a meaning below: programs of one layout never serve maps of another. */
-#define KS_LAYOUT_VERSION 2
+#define KS_LAYOUT_VERSION 3
 
 enum ks_limit {
 	KS_CHUNK_BYTES = 1528,	     /* payload of a chunk: with its header three quarters of 2 KiB */
@@ -130,8 +130,8 @@ struct ks_file {
 	__u64 set_id;
 	__u32 set_slot;
 	__u32 item;
-	__u32 seen; /* newest generation that was read through this file */
-	__u32 reserved;
+	__u32 seen; /* newest generation that a read through this file began with */
+	__u32 read; /* generation of the read that ended last, with all of the value; 0: none has */
 };
 
 struct ks_version_key {
@@ -143,7 +143,7 @@ struct ks_version_key {
 struct ks_version {
 	__u64 value_id;
 	__u32 bytes;
-	__u32 reserved;
+	__u32 since; /* the generation that brought this value, for the agent alone: later ones may have it unchanged */
 	__u8 digest[KS_DIGEST_BYTES]; /* HMAC under the node's key, for the agent alone */
 };
 

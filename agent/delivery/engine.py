@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from agent.delivery.state import VolumeState
-from agent.model import EngineName, SecretRef, SecretVersion, VolumePlan
+from agent.model import EngineName, FilePlan, FileRead, SecretRef, SecretVersion, VolumePlan
 
 Versions = Mapping[SecretRef, SecretVersion]
 
@@ -55,6 +55,12 @@ class Engine(Protocol):
 
     def sizes(self, state: VolumeState) -> list[int]:
         """Bytes of the current value of each file, in the plan's order."""
+
+    def generation(self, ref: SecretRef) -> int:
+        """The number of the secret's version as it is shown now; 0 where the engine shows none, or counts none."""
+
+    def reads(self, state: VolumeState, ref: SecretRef) -> list[tuple[FilePlan, FileRead]]:
+        """What is known of the readers of each file that shows the secret, in the plan's order."""
 
     def is_whole(self, state: VolumeState, mounted: set[str]) -> bool:
         """Whether a published volume of an earlier agent is still there; `mounted` are the node's mount points."""

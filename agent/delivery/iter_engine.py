@@ -23,7 +23,7 @@ from agent.kernel import calls
 from agent.kernel.layout import ActionCode, FromCode, Grant
 from agent.kernel.programs import Programs
 from agent.kernel.store import Maps, steps_of
-from agent.model import Action, EngineName, From, SecretRef, SecretVersion, VolumePlan
+from agent.model import Action, EngineName, FilePlan, FileRead, From, SecretRef, SecretVersion, VolumePlan
 
 FROM_CODE = {
     From.APP: FromCode.APP,
@@ -178,6 +178,25 @@ class IterEngine:
     def sizes(self, state: VolumeState) -> list[int]:
         """Bytes of the current value of each file, in the plan's order."""
         return [self._withdrawal.shown(state, file.ref).size(file.key) for file in state.plan.files]
+
+    def generation(self, ref: SecretRef) -> int:
+        """As those who follow the secret are shown it."""
+        shared = self._secrets.get(ref)
+        return shared.generation if shared else 0
+
+    def reads(self, state: VolumeState, ref: SecretRef) -> list[tuple[FilePlan, FileRead]]:
+        """As the programs noted it in the map of files, which outlives the agent."""
+        assert state.kernel is not None
+        showing = [pair for pair in zip(state.plan.files, state.kernel.inodes, strict=True) if pair[0].ref == ref]
+        files_id = self._maps.grants[state.kernel.grant_slot].files_id
+        read = self._maps.read_generations(files_id, (inode for _, inode in showing))
+        followed, shown = self._secrets[ref], self._withdrawal.shown(state, ref)
+        oldest = followed.generation if self.is_closed(state) else shown.oldest
+        since = {file.key: followed.since[followed.items[file.key]] for file, _ in showing}
+        return [
+            (file, FileRead(followed.generation, since[file.key], read[inode], oldest, shown is followed))
+            for file, inode in showing
+        ]
 
     def close(self, state: VolumeState) -> None:
         """Nobody reads from now on, by one store into the grant. Idempotent."""

@@ -39,6 +39,8 @@ class Shared:
     oldest: int = 1
     values: dict[int, dict[int, Value]] = field(default_factory=dict)
     """generation -> item -> value, for every generation that is retained."""
+    since: dict[int, int] = field(default_factory=dict)
+    """item -> the generation that brought its current value."""
     holders: dict[str, set[str]] = field(default_factory=dict)
 
     def size(self, key: str) -> int:
@@ -128,7 +130,9 @@ class SharedSecrets:
         if not changed:
             return changed
         following = self._values.hold_all({shared.items[key]: version.values[key] for key in changed})
-        self._add_generation(shared, shared.generation + 1, {**current, **following})
+        since = {**shared.since, **dict.fromkeys(following, shared.generation + 1)}
+        self._add_generation(shared, shared.generation + 1, {**current, **following}, since)
+        shared.since = since
         self._flip(shared)
         return changed
 
@@ -165,9 +169,11 @@ class SharedSecrets:
         items = {key: shared.items[key] for key in keys}
         copy = Shared(shared.ref, self._maps.new_id(), self._maps.sets.allocate(), items, shared.generation)
         copy.oldest = shared.oldest
+        copy.since = {item: shared.since[item] for item in items.values()}
         try:
             for generation, values in shared.values.items():
-                self._add_generation(copy, generation, {i: values[i] for i in items.values() if i in values})
+                chosen = {i: values[i] for i in items.values() if i in values}
+                self._add_generation(copy, generation, chosen, copy.since)
         except BaseException:
             self._bury_set(copy)
             raise
@@ -184,9 +190,9 @@ class SharedSecrets:
         shared = Shared(version.ref, self._maps.new_id(), self._maps.sets.allocate())
         try:
             shared.items = {key: item for item, key in enumerate(keys)}
-            self._add_generation(
-                shared, 1, self._values.hold_all({i: version.values[key] for key, i in shared.items.items()})
-            )
+            shared.since = dict.fromkeys(shared.items.values(), 1)
+            held = self._values.hold_all({i: version.values[key] for key, i in shared.items.items()})
+            self._add_generation(shared, 1, held, shared.since)
         except BaseException:
             self._maps.sets.free(shared.slot)
             raise
@@ -206,15 +212,17 @@ class SharedSecrets:
                 f"more than {Limit.SET_ITEMS} of its keys are used on this node",
             )
         added = self._values.hold_all({item: version.values[key] for key, item in numbers.items()})
+        since = dict.fromkeys(added, min(shared.values))
         try:
             # A task in the middle of an older generation may read the new item too.
             for generation in shared.values:
-                self._store(shared, generation, added)
+                self._store(shared, generation, added, since)
         except BaseException:
             self._drop_items(shared, added)
             self._values.wipe_unused(added.values())
             raise
         shared.items |= numbers
+        shared.since |= since
 
     def _drop_items(self, shared: Shared, items: Iterable[int]) -> None:
         """Forget items in every generation: no file that a program can reach shows them."""
@@ -224,10 +232,12 @@ class SharedSecrets:
                 if (value := values.pop(item, None)) is not None:
                     self._values.release(value)
 
-    def _add_generation(self, shared: Shared, generation: int, values: dict[int, Value]) -> None:
+    def _add_generation(
+        self, shared: Shared, generation: int, values: dict[int, Value], since: Mapping[int, int]
+    ) -> None:
         shared.values[generation] = {}
         try:
-            self._store(shared, generation, values)
+            self._store(shared, generation, values, since)
         except BaseException:
             # Nobody was told of it, so no program can have seen it.
             del shared.values[generation]
@@ -236,13 +246,16 @@ class SharedSecrets:
             self._values.wipe_unused(values.values())
             raise
 
-    def _store(self, shared: Shared, generation: int, values: Mapping[int, Value]) -> None:
+    def _store(self, shared: Shared, generation: int, values: Mapping[int, Value], since: Mapping[int, int]) -> None:
         entry = self._maps.sets[shared.slot]
         for item, value in values.items():
             if needs_session(value.size):
                 entry.long_items |= 1 << item
         self._maps.add_versions(
-            [StoredVersion(shared.set_id, generation, i, v.value_id, v.size, v.digest) for i, v in values.items()]
+            [
+                StoredVersion(shared.set_id, generation, item, value.value_id, value.size, value.digest, since[item])
+                for item, value in values.items()
+            ]
         )
         for value in values.values():
             value.references += 1
@@ -325,6 +338,8 @@ class SharedSecrets:
         if version.item not in shared.items.values():
             return False
         shared.values.setdefault(version.generation, {})[version.item] = self._values.adopt(version)
+        if version.generation == self._maps.sets[shared.slot].current:
+            shared.since[version.item] = version.since
         return True
 
     def _sweep(self, adopted: Iterable[Shared], orphans: list[StoredVersion], unowned: list[int]) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from agent.delivery import layout, mounts
 from agent.delivery.engine import Versions
 from agent.delivery.state import Phase, VolumeState, volume_name
-from agent.model import EngineName, FilePlan, SecretRef, SecretVersion, VolumePlan
+from agent.model import EngineName, FilePlan, FileRead, SecretRef, SecretVersion, VolumePlan
 from kernelsecret.errors import Code, Refused
 
 SLACK_BYTES = 256 * 1024
@@ -114,6 +114,14 @@ class TmpfsEngine:
 
     def apply(self, state: VolumeState) -> None:
         """Nothing was left to do."""
+
+    def generation(self, ref: SecretRef) -> int:
+        """Versions are not counted here."""
+        return 0
+
+    def reads(self, state: VolumeState, ref: SecretRef) -> list[tuple[FilePlan, FileRead]]:
+        """Nothing is known: nobody tells of a read of an ordinary file."""
+        return [(file, FileRead()) for file in state.plan.files if file.ref == ref]
 
     def is_whole(self, state: VolumeState, mounted: set[str]) -> bool:
         """Both mounts are there."""

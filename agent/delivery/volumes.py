@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from agent.delivery import mounts
 from agent.delivery.engine import Engine, Versions
 from agent.delivery.state import Phase, StateFiles, StateUnwritable, VolumeState
-from agent.model import EngineName, OnUnavailable, SecretRef, SecretVersion, VolumePlan
+from agent.model import EngineName, FilePlan, FileRead, OnUnavailable, SecretRef, SecretVersion, VolumePlan
 from kernelsecret.errors import Code, Refused
 
 
@@ -208,6 +208,18 @@ class Volumes:
     def sizes(self, state: VolumeState) -> list[int]:
         """Bytes of the current value of each file, in the plan's order."""
         return self._engines[state.engine].sizes(state)
+
+    def generation(self, ref: SecretRef) -> int:
+        """The number of the secret's version as it is shown now; 0 where nobody counts."""
+        return max((engine.generation(ref) for engine in self._engines.values()), default=0)
+
+    def reads(self, ref: SecretRef) -> list[tuple[VolumePlan, FilePlan, FileRead]]:
+        """What is known of the readers of every file that shows the secret."""
+        return [
+            (state.plan, file, read)
+            for state in self.showing(ref)
+            for file, read in self._engines[state.engine].reads(state, ref)
+        ]
 
     def clear_target(self, target: Path) -> None:
         """Unmount what is ours at a target that belongs to no volume (its state was lost)."""

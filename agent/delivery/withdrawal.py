@@ -82,10 +82,12 @@ class Withdrawal:
         """Records of the volume's files under a number that no program looks at yet; nothing of them where one fails.
         A record is never changed in place: a program may be reading it."""
         files_id, kernel = self._maps.new_id(), _kernel(state)
+        # Copies have the generations of what they are copies of, so what was read stays true.
+        read = self._maps.read_generations(self._grant(state).files_id, kernel.inodes)
         try:
             for file, inode in zip(state.plan.files, kernel.inodes, strict=True):
                 to = sets[file.ref]
-                self._maps.put_file(files_id, inode, to.set_id, to.slot, to.items[file.key])
+                self._maps.put_file(files_id, inode, to.set_id, to.slot, to.items[file.key], read[inode])
         except BaseException:
             self._drop_files(files_id, kernel)
             raise

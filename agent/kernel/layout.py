@@ -8,7 +8,7 @@ from __future__ import annotations
 from ctypes import Array, Structure, c_char, c_uint8, c_uint32, c_uint64
 from enum import IntEnum
 
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 UNKNOWN_MAIN = 0xFFFFFFFF
 """`KS_UNKNOWN_MAIN`."""
 
@@ -183,12 +183,13 @@ class File(Structure):
     set_slot: int
     item: int
     seen: int
+    read: int
     _fields_ = (
         ("set_id", c_uint64),
         ("set_slot", c_uint32),
         ("item", c_uint32),
         ("seen", c_uint32),
-        ("reserved", c_uint32),
+        ("read", c_uint32),
     )
 
 
@@ -206,11 +207,12 @@ class Version(Structure):
 
     value_id: int
     bytes: int
+    since: int
     digest: Array[c_uint8]
     _fields_ = (
         ("value_id", c_uint64),
         ("bytes", c_uint32),
-        ("reserved", c_uint32),
+        ("since", c_uint32),
         ("digest", c_uint8 * Limit.DIGEST_BYTES),
     )
 

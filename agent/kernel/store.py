@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from ctypes import Array, memmove, memset, sizeof
 from dataclasses import dataclass
 
@@ -52,6 +52,8 @@ class StoredVersion:
     value_id: int
     size: int
     digest: bytes
+    since: int = 0
+    """The generation that brought this value: later ones may have it unchanged."""
 
 
 class Maps:
@@ -151,7 +153,7 @@ class Maps:
         keys = (VersionKey * len(added))(*(VersionKey(v.set_id, v.generation, v.item) for v in added))
         values = (Version * len(added))()
         for entry, version in zip(values, added, strict=True):
-            entry.value_id, entry.bytes = version.value_id, version.size
+            entry.value_id, entry.bytes, entry.since = version.value_id, version.size, version.since
             memmove(entry.digest, version.digest, Limit.DIGEST_BYTES)
         calls.update_batch(self._fd["versions"], keys, values)
 
@@ -165,19 +167,32 @@ class Maps:
             entry = calls.lookup(self._fd["versions"], key, Version)
             if entry is not None:
                 yield StoredVersion(
-                    key.set_id, key.generation, key.item, entry.value_id, entry.bytes, bytes(entry.digest)
+                    key.set_id,
+                    key.generation,
+                    key.item,
+                    entry.value_id,
+                    entry.bytes,
+                    bytes(entry.digest),
+                    entry.since,
                 )
 
     # Files, binaries, pods
 
-    def put_file(self, files_id: int, inode: int, set_id: int, set_slot: int, item: int) -> None:
-        """Bind a pinned file to an item of a set, for the grant that has this `files_id`."""
-        file = File(set_id=set_id, set_slot=set_slot, item=item)
+    def put_file(self, files_id: int, inode: int, set_id: int, set_slot: int, item: int, read: int = 0) -> None:
+        """Bind a pinned file to an item of a set, for the grant that has this `files_id`. `read` is the generation last
+        read through it, where an earlier record of the file knows one."""
+        file = File(set_id=set_id, set_slot=set_slot, item=item, seen=read, read=read)
         calls.update(self._fd["files"], FileKey(files_id, inode), file, calls.ONLY_NEW)
 
     def file(self, files_id: int, inode: int) -> File | None:
         """The record of a pinned file."""
         return calls.lookup(self._fd["files"], FileKey(files_id, inode), File)
+
+    def read_generations(self, files_id: int, inodes: Iterable[int]) -> dict[int, int]:
+        """Of these files of a grant, by inode: the generation whose value was handed out last as a whole; 0 where none
+        ever was. A refused read counts as none, and one that stopped half-way does not either."""
+        found = {inode: self.file(files_id, inode) for inode in inodes}
+        return {inode: file.read if file else 0 for inode, file in found.items()}
 
     def drop_file(self, files_id: int, inode: int) -> None:
         """Forget a file. Only after a fence that followed the grant's end, or its move to another `files_id`."""

@@ -15,7 +15,7 @@ import pytest
 from agent.delivery import mounts
 from agent.delivery.state import VolumeState
 from agent.delivery.tmpfs_engine import TmpfsEngine
-from agent.model import AccessRule, FilePlan, PodRef, SecretRef, SecretVersion, VolumePlan
+from agent.model import AccessRule, FilePlan, FileRead, PodRef, SecretRef, SecretVersion, VolumePlan
 from kernelsecret.errors import Refused
 from tests.kernel.harness.values import pattern
 
@@ -109,6 +109,14 @@ def test_a_sub_path_is_refused_because_it_would_be_stale_for_ever(place: Place) 
     with pytest.raises(Refused, match="subPath"):
         place.begin({"user": b"alice"}, uses_sub_path=True)
     assert list(place.root.iterdir()) == []
+
+
+def test_of_an_ordinary_file_nobody_knows_who_has_read_it(place: Place) -> None:
+    state = place.begin({"user": b"alice", "password": b"one"})
+    assert (place.target / "user").read_bytes() == b"alice"
+    assert place.engine.generation(DB) == 0
+    assert place.engine.reads(state, DB) == [(file, FileRead()) for file in state.plan.files]
+    assert place.engine.reads(state, SecretRef("file", "other")) == []
 
 
 def test_a_closed_volume_is_opened_by_nobody_not_even_root_and_holds_no_value(place: Place) -> None:

@@ -10,13 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agent.delivery.state import KernelState, VolumeState
+from agent.delivery.adoption import adopt
+from agent.delivery.engine import Engine
+from agent.delivery.state import KernelState, StateFiles, VolumeState
+from agent.delivery.tmpfs_engine import TmpfsEngine
+from agent.delivery.volumes import Volumes
 from agent.kernel.layout import Event, EventType, Grant, Reason, Set
 from agent.kernel.node import NodeFacts
 from agent.kernel.programs import OBJECT, Tuning
 from agent.kernel.ring import EventRing
-from agent.model import AccessRule, FilePlan, From, PodRef, SecretRef, SecretVersion, VolumePlan
-from agent.node_kernel import NodeKernel, open_kernel, remove
+from agent.model import AccessRule, EngineName, FilePlan, From, PodRef, SecretRef, SecretVersion, VolumePlan
+from agent.node_kernel import VOLUMES, NodeKernel, open_kernel, remove
 from tests.kernel.harness import eyes
 from tests.kernel.harness.family import Actor, Family
 from tests.kernel.harness.pods import SECRETS, PlainPod, Pod, host_actor
@@ -97,6 +101,7 @@ class Node:
         self.values: dict[SecretRef, dict[str, bytes]] = {}
         self.failures: list[BaseException] = []
         self.made: set[tuple[str, int]] = set()
+        self._tuning, self._object_path = tuning, object_path
         self.kernel = self.run(self._open(tuning, object_path))
         self._told: list[Told] = []
         self._handled = 0
@@ -193,6 +198,19 @@ class Node:
         self.volumes.remove(volume)
         self.run(self.kernel.engine.end(volume.state))
         self.retire()
+
+    def restart(self) -> None:
+        """What an agent finds that starts after another was killed, and what it does with it."""
+        self._ring.close()
+        self.kernel.close()
+        self.kernel = self.run(self._open(self._tuning, self._object_path))
+        self._ring = EventRing(self.kernel.maps.events_fd, self._tell)
+        states, tmpfs = StateFiles(self.folder / "state"), TmpfsEngine(self.run_dir / VOLUMES)
+        for volume in self.volumes:
+            states.save(volume.state)
+        engines: dict[EngineName, Engine] = {EngineName.ITER: self.kernel.engine, EngineName.TMPFS: tmpfs}
+        adopted = self.run(adopt(Volumes(engines, EngineName.ITER, states), states, tmpfs, self.kernel.side()))
+        assert adopted.kept == len(self.volumes)
 
     # What the kernel tells
 

@@ -11,7 +11,7 @@ import pytest
 from agent.delivery.engine import Versions
 from agent.delivery.state import Phase, StateFiles, StateUnwritable, VolumeState
 from agent.delivery.volumes import Volumes
-from agent.model import EngineName, OnUnavailable, PodRef, SecretRef, SecretVersion, VolumePlan
+from agent.model import EngineName, FilePlan, FileRead, OnUnavailable, PodRef, SecretRef, SecretVersion, VolumePlan
 from kernelsecret.errors import Code, Refused
 from tests.unit.delivery.plans import plan
 
@@ -78,6 +78,12 @@ class MemoryEngine:
 
     def sizes(self, state: VolumeState) -> list[int]:
         return [7]
+
+    def generation(self, ref: SecretRef) -> int:
+        return len(self.rotated) + 1
+
+    def reads(self, state: VolumeState, ref: SecretRef) -> list[tuple[FilePlan, FileRead]]:
+        return [(file, FileRead(len(self.rotated) + 1)) for file in state.plan.files if file.ref == ref]
 
     def is_whole(self, state: VolumeState, mounted: set[str]) -> bool:
         return True
@@ -184,6 +190,18 @@ async def test_a_rotation_goes_to_the_volumes_that_show_the_secret_each_by_its_e
         await desk.volumes.unpublish(volume_id)
     assert desk.volumes.rotate(SecretVersion(DB, {"key": b"newer"})) == set()
     assert desk.volumes.refs() == {SecretRef("file", "other")}
+
+
+async def test_the_readers_of_a_secret_are_those_of_every_volume_that_shows_it(desk: Desk) -> None:
+    old = plan("csi-old")
+    desk.volumes.add(VolumeState(old, EngineName.TMPFS, Phase.PUBLISHED))
+    for volume_id, secret in (("csi-1", "db"), ("csi-2", "other")):
+        await desk.volumes.publish(plan(volume_id, secret), {})
+    assert desk.volumes.generation(DB) == 1
+    first = [(plan("csi-1"), file, FileRead(1)) for file in plan("csi-1").files]
+    assert desk.volumes.reads(DB) == [(old, file, FileRead(1)) for file in old.files] + first
+    desk.volumes.rotate(SecretVersion(DB, {"key": b"new"}))
+    assert desk.volumes.generation(DB) == 2
 
 
 async def test_the_end_removes_an_empty_target(desk: Desk, tmp_path: Path) -> None:
