@@ -58,12 +58,51 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 
 
 FILE = {"path": "password", "key": "password"}
+SHOWN = {"path": "password", "template": "{{ username }}:{{ password }}"}
+VAULT: dict[str, Any] = {"path": "kv/data/db", "role": "shop"}
+APP_ROLE = {"path": "kv/data/db", "auth": {"method": "appRole", "credential": "shop"}}
 BAD = [
     ("metadata.name", "true", "metadata.name"),
     ("spec.secrets", [], "spec.secrets"),
     ("spec.secrets.0.name", "Data_Base", "spec.secrets[0].name"),
     ("spec.secrets.0.source", {}, "spec.secrets[0].source"),
-    ("spec.secrets.0.source.vault", {"path": "kv/db"}, "spec.secrets[0].source"),
+    ("spec.secrets.0.source.vault", VAULT, "spec.secrets[0].source"),
+    ("spec.secrets.0.source", {"kubernetes": {"name": "db", "readAs": "node"}}, "source.kubernetes.readAs"),
+    *(
+        ("spec.secrets.0.source", {"vault": thing}, f"spec.secrets[0].source.vault.{field}")
+        for thing, field in (
+            ({"path": "kv/data/db"}, "role"),
+            (VAULT | {"path": "/kv/data/db"}, "path"),
+            (VAULT | {"path": "v1/kv/data/db"}, "path"),
+            (VAULT | {"path": "kv/../sys"}, "path"),
+            (VAULT | {"path": "kv//db"}, "path"),
+            (VAULT | {"path": "kv/db/"}, "path"),
+            (VAULT | {"path": "kv/db?version=2"}, "path"),
+            (VAULT | {"path": "kv/a\nb"}, "path"),
+            (VAULT | {"role": "a b"}, "role"),
+            (APP_ROLE | {"role": "shop"}, "role"),
+            (VAULT | {"auth": {"method": "token"}}, "auth.method"),
+            (VAULT | {"auth": {"mount": "auth/kubernetes"}}, "auth.mount"),
+            (VAULT | {"auth": {"mount": "kubernetes/"}}, "auth.mount"),
+            (VAULT | {"auth": {"audience": ""}}, "auth.audience"),
+            (VAULT | {"auth": {"credential": "shop"}}, "auth.credential"),
+            (APP_ROLE | {"auth": {"method": "appRole"}}, "auth.credential"),
+            (APP_ROLE | {"auth": {"method": "appRole", "credential": "../shop"}}, "auth.credential"),
+            (VAULT | {"namespace": "/admin"}, "namespace"),
+            (VAULT | {"version": -1}, "version"),
+            (VAULT | {"version": 1, "parameters": {"a": "b"}}, "version"),
+            (VAULT | {"parameters": {"a": "v" * 1025}}, "parameters"),
+            (VAULT | {"parameters": {str(number): "" for number in range(17)}}, "parameters"),
+        )
+    ),
+    ("spec.secrets.0.files", [{"path": "password"}], "spec.secrets[0].files[0]"),
+    ("spec.secrets.0.files", [FILE | SHOWN], "spec.secrets[0].files[0]"),
+    ("spec.secrets.0.files", [FILE | {"jsonPointer": "a/b"}], "spec.secrets[0].files[0].jsonPointer"),
+    ("spec.secrets.0.files", [FILE | {"jsonPointer": "/a~2"}], "spec.secrets[0].files[0].jsonPointer"),
+    ("spec.secrets.0.files", [FILE | {"decode": "hex"}], "spec.secrets[0].files[0].decode"),
+    ("spec.secrets.0.files", [SHOWN | {"jsonPointer": "/a"}], "spec.secrets[0].files[0].jsonPointer"),
+    ("spec.secrets.0.files", [SHOWN | {"decode": "base64"}], "spec.secrets[0].files[0].decode"),
+    ("spec.secrets.0.files", [SHOWN | {"template": "password"}], "spec.secrets[0].files[0].template"),
     ("spec.secrets.0.source.file.path", "/etc", "spec.secrets[0].source.file.path"),
     ("spec.secrets.0.source.file.path", "a/../b", "spec.secrets[0].source.file.path"),
     ("spec.secrets.0.files", [], "spec.secrets[0].files"),
@@ -83,6 +122,7 @@ BAD = [
     ("spec.rotation.pollInterval", "1ms", "spec.rotation.pollInterval"),
     ("spec.rotation.pollInterval", "soon", "spec.rotation.pollInterval"),
     ("spec.rotation.minInterval", "25h", "spec.rotation.minInterval"),
+    ("spec.rotation.revokeAfter", "1s", "spec.rotation.revokeAfter"),
     ("spec.rotation.notify", {"signal": "SIGKILL"}, "spec.rotation.notify.signal"),
     ("spec.limits.maxFileBytes", "2Mi", "spec.limits.maxFileBytes"),
     ("spec.limits.openFiles", 0, "spec.limits.openFiles"),
@@ -107,7 +147,14 @@ def test_what_cannot_work_is_refused_with_the_field_named_by_the_server_and_by_o
 
 GOOD = [
     ("spec.secrets.0.source", {"kubernetes": {"name": "db.v2"}}),
-    ("spec.secrets.0.source", {"vault": {"path": "kv/db", "role": "shop"}}),
+    ("spec.secrets.0.source", {"kubernetes": {"name": "db", "readAs": "agent"}}),
+    ("spec.secrets.0.source", {"vault": VAULT | {"version": 3, "namespace": "admin/team"}}),
+    ("spec.secrets.0.source", {"vault": VAULT | {"auth": {"method": "jwt", "mount": "k8s/east", "audience": "v"}}}),
+    ("spec.secrets.0.source", {"vault": VAULT | {"path": "pki/issue/web", "parameters": {"common_name": "app.shop"}}}),
+    ("spec.secrets.0.source", {"vault": APP_ROLE}),
+    ("spec.secrets.0.files", [FILE | {"jsonPointer": "/a~1b/0", "decode": "base64"}]),
+    ("spec.secrets.0.files", [SHOWN, {"path": "all", "template": '{"a": {{ . | json }}}'}]),
+    ("spec.rotation.revokeAfter", "30s"),
     ("spec.secrets.0.files", [FILE | {"path": ".pgpass", "mode": "0400"}]),
     ("spec.secrets.0.files", [FILE | {"mode": 288}]),
     ("spec.delivery", {"modes": ["preload", "ebpf"], "placement": "require", "onUnavailable": "refuse"}),
@@ -141,6 +188,7 @@ def test_what_is_left_out_is_filled_in_and_shown(kubectl: Kubectl) -> None:
     )
     assert spec["access"]["from"] == "app"
     assert spec["rotation"]["pollInterval"] == "1s"
+    assert spec["rotation"]["revokeAfter"] == "5m"
     assert spec["secrets"][0]["files"][0]["mode"] in (288, "0440")
 
 
@@ -179,11 +227,14 @@ def test_status_is_written_apart_from_the_spec(kubectl: Kubectl) -> None:
         "lastTransitionTime": "2026-01-01T00:00:00Z",
         "observedGeneration": 2,
     }
-    patch = json.dumps({"status": {"pods": 3, "conditions": [condition]}, "spec": {"access": {"from": "any"}}})
+    secret = {"name": "db", "pods": 3, "upToDate": 2, "behind": 1, "failing": 0, "message": "1 pod reads version 6"}
+    status = {"pods": 3, "conditions": [condition], "secrets": [secret]}
+    patch = json.dumps({"status": status, "spec": {"access": {"from": "any"}}})
     kubectl("patch", "si", "with-status", "--type=merge", f"--patch={patch}")
     assert "status" not in kubectl.get("si", "with-status")
     kubectl("patch", "si", "with-status", "--type=merge", f"--patch={patch}", "--subresource=status")
     kept = kubectl.get("si", "with-status")
     assert (kept["status"]["pods"], kept["spec"]["access"]["from"]) == (3, "any")
+    assert kept["status"]["secrets"] == [secret]
     assert kubectl("get", "si", "with-status").splitlines()[1].split()[3:5] == ["3", "True"]
     kubectl("wait", "si/with-status", "--for=condition=Accepted", "--timeout=5s")
