@@ -104,7 +104,10 @@ def test_a_namespace_without_the_label_is_named_with_the_command_that_labels_it(
 @pytest.mark.parametrize(
     ("field", "change"),
     [
-        ("spec.secrets[0].source.vault", {"secrets": [secret({"vault": {"path": "kv/a"}}, "a")]}),
+        (
+            "spec.secrets[0].files[0].template",
+            {"secrets": [secret({"file": {"path": "a"}}) | {"files": [{"path": "a", "template": "{{ a | upper }}"}]}]},
+        ),
         ("spec.delivery.modes", {"delivery": {"modes": ["preload"]}}),
         ("spec.delivery.modes", {"delivery": {"modes": ["preload", "ebpf"], "placement": "require"}}),
         (

@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from kernelsecret.interceptor import EphemeralContainers, Placement, SecretInterceptor, Unenforced
+from kernelsecret.interceptor import (
+    EphemeralContainers,
+    Placement,
+    ReadAs,
+    SecretInterceptor,
+    Unenforced,
+    VaultMethod,
+)
 from kernelsecret.names import (
     ANNOTATION_CHOSEN_MODE,
     ANNOTATION_CONTAINERS,
@@ -178,6 +185,13 @@ def interceptor_warnings(interceptor: SecretInterceptor) -> list[str]:
     if spec.access.unenforced is Unenforced.ALLOW:
         why = "on nodes that serve by `tmpfs` every process of the pod, and kubectl exec, can read the files"
         warnings.append(f"spec.access.unenforced is allow: {why}")
+    for index, secret in enumerate(spec.secrets):
+        at = f"spec.secrets[{index}].source"
+        why = "every pod that is given this reads with the agent's own right, also where its account has none"
+        if secret.source.vault and secret.source.vault.auth.method is VaultMethod.APP_ROLE:
+            warnings.append(f"{at}.vault.auth.method is appRole: {why}")
+        if secret.source.kubernetes and secret.source.kubernetes.read_as is ReadAs.AGENT:
+            warnings.append(f"{at}.kubernetes.readAs is agent: {why}")
     return warnings
 
 

@@ -7,7 +7,7 @@ from typing import Final
 from kernelsecret.interceptor import InterceptorSpec, Mode, Unenforced
 
 SERVED_MODES: Final = (Mode.EBPF,)
-SERVED_SOURCES: Final = ("file",)
+SERVED_SOURCES: Final = ("file", "vault", "kubernetes")
 
 ENFORCING_ENGINES: Final = ("iter", "rewrite")
 """Engines on which the kernel judges every reader."""

@@ -153,14 +153,23 @@ def test_without_a_node_that_can_serve_it_is_not_ready() -> None:
     assert conditions(desired_status(waived, Usage(), {"tmpfs": 3}, NOW))[READY] == ("True", "NodesCanServe")
 
 
+@pytest.mark.parametrize(
+    "source",
+    [{"file": {"path": "x"}}, {"vault": {"path": "kv/data/x", "role": "r"}}, {"kubernetes": {"name": "x"}}],
+)
+def test_every_source_is_accepted_and_ready_where_a_node_can_serve(source: dict[str, Any]) -> None:
+    made = builders.interceptor(secrets=[{"name": "a", "source": source, "files": [{"path": "f", "key": "k"}]}])
+    told = conditions(desired_status(made, Usage(), ENGINES, NOW))
+    assert told[ACCEPTED] == ("True", "Valid")
+    assert told[READY] == ("True", "NodesCanServe")
+
+
 def test_what_this_version_does_not_serve_is_not_accepted() -> None:
-    made = builders.interceptor(
-        secrets=[{"name": "a", "source": {"vault": {"path": "x"}}, "files": [{"path": "f", "key": "k"}]}]
-    )
+    made = builders.interceptor(delivery={"modes": ["preload"]})
     told = desired_status(made, Usage(), ENGINES, NOW)
     assert conditions(told)[ACCEPTED] == ("False", "CannotWork")
     assert conditions(told)[READY] == ("False", "NotAccepted")
-    assert "spec.secrets[0].source.vault" in told.conditions[0].message
+    assert "spec.delivery.modes" in told.conditions[0].message
 
 
 def test_one_that_is_not_valid_says_why() -> None:

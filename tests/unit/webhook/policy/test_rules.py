@@ -287,7 +287,8 @@ def test_an_interceptor_that_works_is_allowed() -> None:
 @pytest.mark.parametrize(
     ("thing", "words"),
     [
-        (spec_changed("secrets 0 source", {"vault": {"path": "kv/x"}}), "spec.secrets[0].source.vault: is not served"),
+        (spec_changed("secrets 0 source", {"vault": {"path": "kv/x"}}), "spec.secrets[0].source.vault.role: empty"),
+        (spec_changed("secrets 0 files 0 key", ""), "spec.secrets[0].files[0]: needs exactly one of key and template"),
         (spec_changed("delivery", {"modes": ["preload"]}), "spec.delivery.modes: none of them is served"),
         (
             spec_changed("delivery", {"modes": ["preload", "ebpf"], "placement": "require"}),
@@ -328,12 +329,34 @@ def test_every_problem_of_an_interceptor_is_named_at_once() -> None:
     [
         (spec_changed("delivery", {"modes": ["ebpf", "preload"]}), "preload is passed over"),
         (spec_changed("access", {"unenforced": "allow"}), "kubectl exec, can read the files"),
+        (
+            spec_changed("secrets 0 source", {"kubernetes": {"name": "db", "readAs": "agent"}}),
+            "spec.secrets[0].source.kubernetes.readAs is agent: every pod that is given this reads with the agent's",
+        ),
+        (
+            spec_changed(
+                "secrets 0 source", {"vault": {"path": "kv/x", "auth": {"method": "appRole", "credential": "shop"}}}
+            ),
+            "spec.secrets[0].source.vault.auth.method is appRole: every pod that is given this reads with the agent's",
+        ),
     ],
 )
 def test_what_an_author_should_know_comes_as_a_warning(thing: Any, words: str) -> None:
     said = response(judged(thing))
     assert said["allowed"]
     assert words in said["warnings"][0]
+
+
+@pytest.mark.parametrize("source", [{"vault": {"path": "kv/x", "role": "r"}}, {"kubernetes": {"name": "db"}}])
+def test_what_a_pod_reads_with_its_own_right_comes_without_a_warning(source: Any) -> None:
+    assert "warnings" not in response(judged(spec_changed("secrets 0 source", source)))
+
+
+def test_a_source_that_this_version_does_not_serve_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webhook.policy.rules.SERVED_SOURCES", ("file", "vault"))
+    rule, message = refusal(judged(spec_changed("secrets 0 source", {"kubernetes": {"name": "db"}})))
+    assert rule == "spec"
+    assert "spec.secrets[0].source.kubernetes: is not served by this version, which has file, vault" in message
 
 
 def test_an_invalid_interceptor_can_still_be_labelled_and_deleted_but_not_changed_for_worse() -> None:
