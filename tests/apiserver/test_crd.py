@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from kubernetes.client import ApiException, CustomObjectsApi
 
 from kernelsecret.problems import Invalid
@@ -15,6 +17,7 @@ from tests.apiserver.harness.cluster import Cluster
 from tests.apiserver.harness.kubectl import Kubectl
 from tests.apiserver.harness.objects import interceptor
 
+EXAMPLES = sorted((Path(__file__).parents[2] / "docs" / "examples").glob("**/interceptors/*.yaml"))
 PLURAL = ("kernelsecret.io", "v1alpha1", "secretinterceptors")
 
 
@@ -170,6 +173,13 @@ GOOD = [
 @pytest.mark.parametrize(("path", "value"), GOOD)
 def test_what_can_work_is_taken_by_the_server_and_by_our_reader(alone: Cluster, path: str, value: Any) -> None:
     thing = changed(path, value)
+    assert said_by_server(alone, thing) is None
+    assert said_by_us(thing) is None
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_the_examples_are_taken_by_the_server_and_by_our_reader(alone: Cluster, path: Path) -> None:
+    thing = yaml.safe_load(path.read_text())
     assert said_by_server(alone, thing) is None
     assert said_by_us(thing) is None
 
