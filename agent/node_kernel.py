@@ -18,11 +18,15 @@ from agent.delivery.graveyard import Graveyard
 from agent.delivery.iter_engine import IterEngine
 from agent.delivery.pods import Pods
 from agent.delivery.shared import SharedSecrets
+from agent.kernel.calls import KernelError
 from agent.kernel.node import NodeFacts
 from agent.kernel.programs import DEFAULT_TUNING, OBJECT, Programs, Tuning, open_programs, unpin_tree
+from agent.kernel.safe import KernelSafe, wipe_all
 from agent.kernel.store import Maps
+from agent.safe import MemorySafe
 
 BPFFS = "bpf"
+SAFE = "safe"
 VOLUMES = "volumes"
 LOCK = "agent.lock"
 """Held by the agent of the node: two would each free what the other serves."""
@@ -40,6 +44,7 @@ class NodeKernel:
     pods: Pods
     binaries: Binaries
     engine: IterEngine
+    safe: KernelSafe | MemorySafe
 
     def side(self) -> KernelSide:
         """What adoption works on."""
@@ -79,17 +84,36 @@ def open_kernel(
     and `worked` hear of what is freed, see Graveyard.
     """
     volumes = prepare_folder(run_dir)
-    bpffs = run_dir / BPFFS
-    bpffs.mkdir(exist_ok=True)
-    if str(bpffs) not in {mount.point for mount in mounts.read_mounts()}:
-        mounts.mount_new("bpf", bpffs, "mode=700")
+    bpffs = _own_bpffs(run_dir)
     programs = open_programs(bpffs, facts, tuning, object_path)
     maps = Maps(programs)
     grave = Graveyard(maps.fence, failed, worked)
     secrets = SharedSecrets(maps, grave)
     pods = Pods(maps, facts.cgroup.root if facts.cgroup else None)
     engine = IterEngine(volumes, bpffs, programs, maps, secrets, pods, grave)
-    return NodeKernel(facts, programs, maps, grave, secrets, pods, Binaries(maps, pods), engine)
+    return NodeKernel(facts, programs, maps, grave, secrets, pods, Binaries(maps, pods), engine, open_safe(run_dir))
+
+
+def open_safe(run_dir: Path) -> KernelSafe | MemorySafe:
+    """Where tokens and leases are kept: in maps of the agent's own wherever the node has BPF, whichever engine serves;
+    else in the agent's memory (`outlives_agent` tells which). Raises Refused where maps of another format are found.
+
+    An agent has one: `NodeKernel.safe` where there is a kernel side, else what this returns.
+    """
+    try:
+        prepare_folder(run_dir)
+        return KernelSafe(_own_bpffs(run_dir) / SAFE)
+    except (KernelError, mounts.MountError, OSError):
+        return MemorySafe()
+
+
+def _own_bpffs(run_dir: Path) -> Path:
+    """The agent's bpffs, mounted where it is not yet."""
+    bpffs = run_dir / BPFFS
+    bpffs.mkdir(exist_ok=True)
+    if str(bpffs) not in {mount.point for mount in mounts.read_mounts()}:
+        mounts.mount_new("bpf", bpffs, "mode=700")
+    return bpffs
 
 
 def remove(run_dir: Path, targets: list[Path]) -> None:
@@ -98,6 +122,8 @@ def remove(run_dir: Path, targets: list[Path]) -> None:
         with suppress(mounts.MountError):
             mounts.unmount(target)
     bpffs = run_dir / BPFFS
+    if (bpffs / SAFE).is_dir():
+        wipe_all(bpffs / SAFE)
     if bpffs.is_dir():
         for folder in list(bpffs.iterdir()):
             if folder.is_dir():

@@ -25,6 +25,7 @@ const char *ks_log(void);
 void ks_log_clear(void);
 
 int ks_map_create(const char *type, const char *name, uint32_t key, uint32_t value, uint32_t entries);
+int ks_element_size(int fd, const char *name);
 int ks_iter_link(int program_fd, int map_fd);
 int ks_link_replace(int link_fd, int program_fd);
 int ks_obj_pin(int fd, const char *path);
@@ -141,6 +142,20 @@ static int ks_map_create(const char *type, const char *name, uint32_t key, uint3
 {
 	enum bpf_map_type kind = strcmp(type, "hash") ? BPF_MAP_TYPE_ARRAY : BPF_MAP_TYPE_HASH;
 	return checked(bpf_map_create(kind, name, key, value, entries, NULL));
+}
+
+/* Bytes of the one element of an array that has this name; 0: what is open is another object. */
+static int ks_element_size(int fd, const char *name)
+{
+	struct bpf_map_info info = {0};
+	uint32_t size = sizeof(info);
+	int r = bpf_obj_get_info_by_fd(fd, &info, &size);
+
+	if (r < 0)
+		return -errno;
+	if (info.type != BPF_MAP_TYPE_ARRAY || info.max_entries != 1 || strcmp(info.name, name))
+		return 0;
+	return (int)info.value_size;
 }
 
 static int ks_iter_link(int program_fd, int map_fd)

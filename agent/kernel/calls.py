@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from ctypes import Array, Structure, addressof, c_uint32, c_uint64, sizeof
+from pathlib import Path
 from typing import TypeVar
 
 from agent.kernel._libbpf import ffi, lib
@@ -129,6 +130,24 @@ def create_map(kind: str, name: str, value_bytes: int, entries: int) -> int:
     return checked("map_create", lib.ks_map_create(kind.encode(), name.encode(), 4, value_bytes, entries))
 
 
+def element_size(fd: int, name: str) -> int:
+    """Bytes of the one element of an array map that has this name; 0 where the descriptor is of another object."""
+    return checked("obj_info", lib.ks_element_size(fd, name.encode()))
+
+
+def write_element(fd: int, content: bytearray) -> None:
+    """Overwrite the one element of an array map, where it is; `content` has the element's size."""
+    key = Key32(0)
+    checked("map_update", lib.ks_map_update(fd, _at(key), ffi.from_buffer(content), NO_FLAGS))
+
+
+def read_element(fd: int, size: int) -> bytearray:
+    """The one element of an array map, of `element_size` bytes."""
+    key, content = Key32(0), bytearray(size)
+    checked("map_lookup", lib.ks_map_lookup(fd, _at(key), ffi.from_buffer(content)))
+    return content
+
+
 def iterator_link(program: int, steps_map: int) -> int:
     """A link that runs `program` over `steps_map` at each read; the descriptor is the caller's to close."""
     return checked("link_create", lib.ks_iter_link(program, steps_map))
@@ -142,6 +161,15 @@ def replace_program(link: int, program: int) -> None:
 def pin(fd: int, path: str) -> None:
     """Give a BPF object a name in a bpffs."""
     checked("obj_pin", lib.ks_obj_pin(fd, path.encode()))
+
+
+def unpin(path: str) -> None:
+    """Take a name in a bpffs away: the object goes with its last name and descriptor. Idempotent."""
+    try:
+        Path(path).unlink(missing_ok=True)
+    except OSError as error:
+        checked("obj_unpin", -(error.errno or errno.EIO))
+    checked("obj_unpin", 0)
 
 
 def get(path: str) -> int:

@@ -60,6 +60,7 @@ def footprint(run: Path) -> Footprint:
     """Everything that volumes leave in the agent's folder, its bpffs and its maps, comparable."""
     bpffs = run / "bpf"
     found: Footprint = {f"map {name}": _entries(bpffs / "maps" / name, kind) for name, kind in KEYS.items()}
+    found["safe"] = len(list((bpffs / "safe").iterdir())) if (bpffs / "safe").is_dir() else 0
     found["containers of no pod"] = _unowned_containers(bpffs / "maps")
     for folder in (run / "state", run / "volumes", bpffs / "links", bpffs / "steps", bpffs):
         names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
