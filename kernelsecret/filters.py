@@ -18,6 +18,8 @@ from kernelsecret.validation_limits import MAX_FILE_BYTES
 
 MAX_WORK: Final = 16 << 20
 """Bytes that may be looked at to make one file: this is what bounds the time."""
+MAX_LINES: Final = 4096
+"""Items of a list that may become lines."""
 _BLANKS: Final = b" \t\r\n"
 
 
@@ -107,6 +109,8 @@ def _json(value: bytes) -> bytes:
 def _lines(value: bytes) -> bytes:
     """A JSON list, such as Vault's `ca_chain`, one item a line."""
     items: list[msgspec.Raw] = read_json(value, list[msgspec.Raw])
+    if len(items) > MAX_LINES:
+        raise ShapeError(f"is a list of more than {MAX_LINES} items")
     return b"\n".join(shown_json(bytes(item)).rstrip(b"\n") for item in items)
 
 

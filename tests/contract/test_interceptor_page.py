@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from kernelsecret import json_pointer, templates, validation_sources
-from kernelsecret.filters import FILTERS
+from kernelsecret.filters import FILTERS, MAX_LINES
 from kernelsecret.interceptor import FileSpec
 from kernelsecret.names import ANNOTATION_POLL_INTERVAL
 from kernelsecret.shapes import render, shape_of
@@ -51,6 +51,7 @@ def test_the_bounds_of_the_page_are_those_of_the_code() -> None:
         f"at most {templates.MAX_TEMPLATE >> 10} KiB",
         f"at most {templates.MAX_INSERTS} times",
         f"at most {templates.MAX_FILTERS} filters",
+        f"at most {MAX_LINES} items",
         f"At most {validation_sources.MAX_PARAMETERS}, of {validation_sources.MAX_PARAMETER} bytes",
         f"At most {MAX_FILES} files",
         f"`{ANNOTATION_POLL_INTERVAL}: 30s`",

@@ -26,6 +26,7 @@ VALUES = {
     "raw": b"\xff\x00",
     "encoded": b" aGkK\n",
     "number": b"5432",
+    "long": b"[" + b"1," * 4096 + b"1]",
 }
 
 
@@ -110,6 +111,7 @@ def test_what_a_pointer_finds_can_be_decoded() -> None:
         (Shape(template="{{ raw | json }}"), "filter json: is not UTF-8 text"),
         (Shape(template="{{ . | json }}"), "the value of the key 'raw' is not UTF-8 text"),
         (Shape(template="{{ number | lines }}"), "filter lines: is JSON of another kind"),
+        (Shape(template="{{ long | lines }}"), "filter lines: is a list of more than 4096 items"),
     ],
 )
 def test_what_cannot_be_made_names_key_pointer_or_filter(shape: Shape, why: str) -> None:
@@ -216,7 +218,7 @@ def test_what_is_printed_is_read_back_the_same(parts: list[str | Insert], last: 
 
 
 JSON: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
