@@ -20,6 +20,8 @@ MAX_WORK: Final = 16 << 20
 """Bytes that may be looked at to make one file: this is what bounds the time."""
 MAX_LINES: Final = 4096
 """Items of a list that may become lines."""
+_ITEM_WORK: Final = 1024
+"""What an item of a list costs beside its bytes."""
 _BLANKS: Final = b" \t\r\n"
 
 
@@ -95,26 +97,31 @@ def json_object(values: Mapping[str, bytes]) -> bytes:
     return msgspec.json.encode(made)
 
 
-def _base64(value: bytes) -> bytes:
+def _base64(value: bytes, _work: Work) -> bytes:
     return binascii.b2a_base64(value, newline=False)
 
 
-def _json(value: bytes) -> bytes:
+def _base64decode(value: bytes, _work: Work) -> bytes:
+    return base64decode(value)
+
+
+def _json(value: bytes, _work: Work) -> bytes:
     try:
         return msgspec.json.encode(value.decode())
     except UnicodeDecodeError:
         raise ShapeError("is not UTF-8 text, and base64 makes it one") from None
 
 
-def _lines(value: bytes) -> bytes:
+def _lines(value: bytes, work: Work) -> bytes:
     """A JSON list, such as Vault's `ca_chain`, one item a line."""
     items: list[msgspec.Raw] = read_json(value, list[msgspec.Raw])
     if len(items) > MAX_LINES:
         raise ShapeError(f"is a list of more than {MAX_LINES} items")
+    work.spend(len(items) * _ITEM_WORK)
     return b"\n".join(shown_json(bytes(item)).rstrip(b"\n") for item in items)
 
 
-def _trim(value: bytes) -> bytes:
+def _trim(value: bytes, _work: Work) -> bytes:
     return value.strip(_BLANKS)
 
 
@@ -125,8 +132,8 @@ def _encoded(text: str) -> bytes:
         raise ShapeError("is not JSON of whole characters") from None
 
 
-FILTERS: Final[Mapping[str, Callable[[bytes], bytes]]] = MappingProxyType(
-    {"json": _json, "base64": _base64, "base64decode": base64decode, "lines": _lines, "trim": _trim}
+FILTERS: Final[Mapping[str, Callable[[bytes, Work], bytes]]] = MappingProxyType(
+    {"json": _json, "base64": _base64, "base64decode": _base64decode, "lines": _lines, "trim": _trim}
 )
 
 
@@ -134,6 +141,6 @@ def filtered(name: str, value: bytes, work: Work) -> bytes:
     """The value through one filter. Raises ShapeError that names it."""
     work.spend(len(value))
     try:
-        return fitting(FILTERS[name](value))
+        return fitting(FILTERS[name](value, work))
     except ShapeError as error:
         raise ShapeError(f"filter {name}: {error.why}") from None

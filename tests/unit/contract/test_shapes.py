@@ -147,6 +147,7 @@ def test_work_that_comes_to_nothing_is_bounded_too() -> None:
         (Shape(template="{{ k | trim }}" * 64), blank),
         (Shape(key="k", json_pointer="/0" * 32), deep),
         (Shape(template="{{ k | trim }}"), b" " * (MAX_WORK + 1)),
+        (Shape(template="{{ k | lines | trim }}" * 64), b'[""' + b',""' * 4095 + b"]"),
     ):
         began = time.process_time()
         assert "takes more work than one file may" in refused(shape, {"k": value})
