@@ -48,7 +48,7 @@ class VaultServer:
         self.audit = Audit(folder / "audit.log")
         self.root_token = ""
         self._unseal_key = ""
-        self._clients: list[hvac.Client] = []
+        self._clients: dict[str, hvac.Client] = {}
         self._settings = folder / "vault.json"
         self._settings.write_text(json.dumps(self._config(listener or {})))
         self._process: Process | None = None
@@ -128,7 +128,7 @@ class VaultServer:
 
     def close(self) -> None:
         """End it and all clients."""
-        for client in self._clients:
+        for client in self._clients.values():
             client.adapter.close()
         if self._process:
             self._process.stop()
@@ -137,16 +137,14 @@ class VaultServer:
 
     @property
     def root(self) -> hvac.Client:
-        """A client with the root token."""
-        if not self._clients:
-            self.client(self.root_token)
-        return self._clients[0]
+        """The client with the root token."""
+        return self.client(self.root_token)
 
     def client(self, token: str = "") -> hvac.Client:
-        """A client with a token, or without one to log in; closed with the server."""
-        made = hvac.Client(self.url, token=token, verify=str(self.ca_file), timeout=30)
-        self._clients.append(made)
-        return made
+        """The client with this token, or the one without a token, to log in; closed with the server."""
+        if token not in self._clients:
+            self._clients[token] = hvac.Client(self.url, token=token, verify=str(self.ca_file), timeout=30)
+        return self._clients[token]
 
     def write(self, path: str, /, **data: Any) -> dict[str, Any]:
         """Write to any path, without `v1/`, as root; the whole answer, empty where there is none."""
@@ -222,8 +220,7 @@ class VaultServer:
 
     def _initialise(self) -> None:
         made = self.write("sys/init", secret_shares=1, secret_threshold=1)
-        self.root_token = self.root.token = made["root_token"]
-        self._unseal_key = made["keys"][0]
+        self.root_token, self._unseal_key = made["root_token"], made["keys"][0]
         self.unseal()
         self.write("sys/audit/file", type="file", options={"file_path": str(self.audit.file)})
 
