@@ -1,15 +1,17 @@
 """Who has read which version of a secret: the generations that the kernel noted, with the sources' names of versions.
 
-Pure: what is shown, and what was read of it, is asked for by a function. It answers two questions. Of people: which
+No I/O: what is shown, and what was read of it, is asked for by a function. It answers two questions. Of people: which
 pods still go by an old value? Of sources: which version does every reader have, so that what earlier ones held (a
 lease) may end? The second errs only by letting an old one live longer.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
+from math import inf
 
 from agent.model import FilePlan, FileRead, PodRef, SecretRef, VolumePlan
 
@@ -44,6 +46,14 @@ class Reader:
     standing: Standing
 
 
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A generation: the source's name of the version, and since when it is shown (seconds of the book's clock)."""
+
+    label: str
+    since_s: float
+
+
 class ReadBook:
     """The labels of generations, and the join. `reads` tells of every file that shows a secret (`Volumes.reads`).
 
@@ -51,27 +61,33 @@ class ReadBook:
     only where it saw them.
     """
 
-    def __init__(self, reads: Reads) -> None:
-        self._reads = reads
-        self._labels: dict[SecretRef, dict[int, str]] = {}
+    def __init__(self, reads: Reads, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._reads, self._clock = reads, clock
+        self._shown: dict[SecretRef, dict[int, _Shown]] = {}
 
     def learn(self, ref: SecretRef, generation: int, label: str) -> None:
         """The version of this label is what `generation` shows (`Volumes.generation`), also where it is a later one
-        with the same bytes. Call it of each version that was shown, changed or not. Generation 0 is nobody's."""
+        with the same bytes. Call it of each version that was shown, changed or not. Where no engine counts versions
+        (generation 0), each label that differs from the last is the next."""
+        shown = self._shown.setdefault(ref, {})
+        newest = max(shown, default=0)
         if not generation:
-            return
-        labels = self._labels.setdefault(ref, {})
-        labels[generation] = label
-        while len(labels) > MOST_LABELS:
-            del labels[min(labels)]
+            generation = newest if newest and shown[newest].label == label else newest + 1
+        if generation < newest:
+            shown.clear()  # the last volume that followed the secret had ended, and the engine counts anew
+        before = shown.get(generation)
+        shown[generation] = _Shown(label, before.since_s if before else self._clock())
+        while len(shown) > MOST_LABELS:
+            del shown[min(shown)]
 
     def forget(self, ref: SecretRef) -> None:
         """No volume shows the secret any more: its generations begin anew if one does again. Idempotent."""
-        self._labels.pop(ref, None)
+        self._shown.pop(ref, None)
 
     def label(self, ref: SecretRef, generation: int) -> str:
         """The source's name of what a generation shows; empty where it is not known."""
-        return self._labels.get(ref, {}).get(generation, "")
+        shown = self._shown.get(ref, {}).get(generation)
+        return shown.label if shown else ""
 
     def readers(self, ref: SecretRef) -> list[Reader]:
         """Every file that shows the secret, by volume and name."""
@@ -85,20 +101,25 @@ class ReadBook:
         """Those that do not have the current version, or are not known to: what `everyone_has` waits for."""
         return [reader for reader in self.readers(ref) if reader.standing in (Standing.BEHIND, Standing.UNKNOWN)]
 
-    def everyone_has(self, ref: SecretRef) -> str | None:
+    def everyone_has(self, ref: SecretRef, patience_s: float = inf) -> str | None:
         """The label of the newest version that every reader has or has passed, so that no earlier one is in use, nor
-        can be read any more. None where that cannot be told, for example because a volume is on tmpfs.
+        can be read any more; often not yet the current one. None where that cannot be told, for example because a
+        volume is on tmpfs. After a flip it stays with the earlier version for as long as reads that began before it may
+        end (2 s).
 
-        After a flip it stays with the earlier version for as long as reads that began before it may end (2 s).
+        A version that has been shown for `patience_s` counts as everyone's: who has not read it by then is not waited
+        for, however often the secret has rotated since.
         """
-        reads = [read for _, _, read in self._reads(ref)]
+        reads, shown = [read for _, _, read in self._reads(ref)], self._shown.get(ref, {})
         if not reads:
             return None
-        oldest, labels = min(map(oldest_in_use, reads)), self._labels.get(ref, {})
-        passed = max((generation for generation in labels if generation <= oldest), default=0)
+        now = self._clock()
+        waited = max((generation for generation, one in shown.items() if now - one.since_s >= patience_s), default=0)
+        oldest = max(waited, min(map(oldest_in_use, reads)))
+        passed = max((generation for generation in shown if generation <= oldest), default=0)
         # A value that came back may have the name that it had before: it must not be taken for the later one.
-        later = {label for generation, label in labels.items() if generation > oldest}
-        return labels[passed] if passed and labels[passed] not in later else None
+        later = {one.label for generation, one in shown.items() if generation > oldest}
+        return shown[passed].label if passed and shown[passed].label not in later else None
 
 
 def standing(read: FileRead) -> Standing:

@@ -120,10 +120,44 @@ def test_a_secret_that_nobody_shows_has_no_readers_and_is_forgotten() -> None:
     assert made.label(DB, 1) == ""
 
 
-def test_an_engine_that_counts_no_versions_teaches_no_label() -> None:
-    made = book(labels=0)
-    made.learn(DB, 0, "version 1")
-    assert made.label(DB, 0) == ""
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_who_is_behind_is_waited_for_as_long_as_patience_lasts_and_no_longer() -> None:
+    clock, stuck = Clock(), FileRead(current=3, since=3, read=1, oldest=3)
+    made = ReadBook(lambda _: [(plan(), FILE, stuck)], clock=clock)
+    for generation in (1, 2, 3):
+        made.learn(DB, generation, f"version {generation}")
+        clock.now += 10
+    seen = []
+    for _ in range(4):
+        seen.append(made.everyone_has(DB, patience_s=25))
+        made.learn(DB, 3, "version 3")  # told again, it is not newer
+        clock.now += 10
+    assert seen == ["version 1", "version 2", "version 3", "version 3"]
+    assert made.everyone_has(DB) == "version 1"
+    assert made.behind(DB) != []
+
+
+def test_where_no_engine_counts_versions_patience_alone_tells() -> None:
+    clock = Clock()
+    made = ReadBook(lambda _: [(plan(), FILE, FileRead())], clock=clock)
+    for label in ("lease a", "lease a", "lease b"):
+        made.learn(DB, 0, label)
+        clock.now += 10
+    assert made.everyone_has(DB) is None
+    assert made.everyone_has(DB, patience_s=15) == "lease a"
+    assert made.everyone_has(DB, patience_s=10) == "lease b"
+
+
+def test_an_engine_that_counts_anew_makes_earlier_labels_nobodys() -> None:
+    made = book(NEVER_READ, labels=9)
+    made.learn(DB, 1, "version 10")
+    assert [made.label(DB, generation) for generation in (1, 2, 9)] == ["version 10", "", ""]
 
 
 GENERATIONS = st.integers(1, 12)
