@@ -6,7 +6,8 @@ import errno
 from typing import Any
 
 from agent.kernel.layout import Limit
-from agent.model import Action, FileRead, From
+from agent.model import Action, FilePlan, FileRead, From, SecretRef, VolumePlan
+from agent.readers import ReadBook, Standing
 from tests.kernel.harness import rules
 from tests.kernel.harness.family import Actor
 from tests.kernel.harness.node import Node, Volume, ref
@@ -199,3 +200,37 @@ def test_what_was_read_and_since_when_a_value_stands_outlive_the_agent(node: Nod
     assert told(volume) == {name: FileRead(3, read.since, read.read, 3) for name, read in before.items()}
     assert (told(volume)["user"].since, told(volume)["password"].since) == (1, 3)
     assert noted(volume) == {"user": 1, "password": 2}
+
+
+def test_a_version_is_everyones_once_all_who_read_have_it_and_nothing_older_can_be_read(node: Node) -> None:
+    def reads(of: SecretRef) -> list[tuple[VolumePlan, FilePlan, FileRead]]:
+        engine = node.kernel.engine
+        return [(v.state.plan, file, read) for v in node.volumes for file, read in engine.reads(v.state, of)]
+
+    book = ReadBook(reads)
+    first, _ = shown(node, password=b"one")
+    second, _ = shown(node, password=b"one")
+    shown(node, password=b"one")
+    book.learn(ref("db"), node.kernel.engine.generation(ref("db")), "version 1")
+    first.read(FILE)
+    second.read(FILE)
+    node.rotate(password=b"two")
+    book.learn(ref("db"), node.kernel.engine.generation(ref("db")), "version 2")
+    node.retire()
+    steps = []
+    for reader in (first, second):
+        reader.read(FILE)
+        steps.append(
+            (book.everyone_has(ref("db")), sorted((found.standing for found in book.readers(ref("db"))), key=str))
+        )
+    assert steps == [
+        ("version 1", [Standing.BEHIND, Standing.CURRENT, Standing.UNREAD]),
+        ("version 2", [Standing.CURRENT, Standing.CURRENT, Standing.UNREAD]),
+    ]
+    node.rotate(password=b"three")
+    book.learn(ref("db"), node.kernel.engine.generation(ref("db")), "version 3")
+    first.read(FILE)
+    second.read(FILE)
+    assert book.everyone_has(ref("db")) == "version 2", "who began before the flip may still end"
+    node.retire()
+    assert book.everyone_has(ref("db")) == "version 3"
