@@ -79,11 +79,21 @@ class Event(StrEnum):
     KEYS_CHANGED = "keys changed"
     KEEPING_FAILED = "keys cannot be kept"
     TRUST_PUBLISHED = "trust published"
+    # pushes
+    PUSH_KEYS_LOADED = "push keys loaded"
+    PUSH_KEY_REFUSED = "push key cannot be used"
+    PUSH_FAILED = "push failed"
+    NOTICES_UNREADABLE = "notices cannot be read"
+    NUDGE_FAILED = "source could not be told of a change"
     # secrets
     ROTATED = "secret rotated"
     ROTATION_FAILED = "rotation failed"
     SOURCE_DOWN = "source cannot be read"
     SOURCE_UP = "source can be read again"
+    POLLED = "secret is read at intervals"
+    READERS_BEHIND = "not every reader has the new version in time"
+    LOGGED_IN = "logged in"
+    LOGIN_FAILING = "login or token cannot be renewed"
     NOTIFIED = "application signalled"
     NOTIFY_FAILED = "application could not be signalled"
     # the API server

@@ -1,1 +1,1 @@
-"""The `kubernetes` source: Secrets of the pods' namespaces."""
+"""The `kubernetes` source: Secrets of the pods' namespaces, read by each pod's own right, watched for changes."""
