@@ -22,7 +22,9 @@ ATTEMPTS = 3
 ATTEMPT_S = 1.5
 BETWEEN_S = 0.1
 REST_S = 10.0
-"""How long a node that could not be reached is left alone."""
+"""How long a node is left alone that did not answer: each attempt at it took a worker's time."""
+BRIEF_REST_S = 1.0
+"""The same of one that failed at once: its agent is being started, or certificates and trust are just changing."""
 _MOST_RESTING = 16_384
 
 
@@ -73,7 +75,7 @@ class Agents:
             except (aiohttp.ClientError, OSError, ValueError) as error:
                 # Without the error's own words: aiohttp's may repeat what was sent.
                 if attempt == ATTEMPTS or isinstance(error, TimeoutError | aiohttp.ClientSSLError):
-                    self._rest(node)
+                    self._rest(node, REST_S if isinstance(error, TimeoutError) else BRIEF_REST_S)
                     raise _away(node, f"cannot be reached ({type(error).__name__})") from None
             await self._sleep(BETWEEN_S * attempt)
         raise AssertionError("not reached")
@@ -107,10 +109,10 @@ class Agents:
                 return Answer.KNOWN
             raise refused_by(f"agent of node {node}", response.status, body)
 
-    def _rest(self, node: str) -> None:
+    def _rest(self, node: str, seconds: float) -> None:
         if len(self._resting) >= _MOST_RESTING:
             self._resting.clear()
-        self._resting[node] = self._monotonic() + REST_S
+        self._resting[node] = self._monotonic() + seconds
 
 
 def _away(node: str, why: str) -> Refused:

@@ -16,7 +16,7 @@ from tests.unit.conftest import LogLines
 from tests.unit.registrations import scene
 from tests.unit.registrations.scene import NODE, UID, AgentDoor, agent_door
 from tests.unit.webhook.handover.scene import Webhook, standing, view
-from webhook.handover.agents import REST_S, Agents, usable_address
+from webhook.handover.agents import BRIEF_REST_S, REST_S, Agents, usable_address
 from webhook.handover.queue import HintQueue
 from webhook.handover.sender import BINDING_S, Handover, Outcome
 from webhook.hints import Hint
@@ -187,8 +187,40 @@ async def test_a_node_that_cannot_be_reached_is_left_alone_for_a_while_and_then_
         sent.agent.listener._context = sent.agent.contexts.server
         assert await sent.send() is Outcome.UNREACHABLE
         assert len(sent.webhook.clock.slept) == before + 1  # the look at the pod, and no attempt
-        sent.webhook.clock.move(REST_S)
+        sent.webhook.clock.move(BRIEF_REST_S)
         assert await sent.send() is Outcome.DELIVERED
+
+
+async def test_a_certificate_that_is_not_good_yet_is_tried_again_soon() -> None:
+    """Regression: for ten seconds after its certificate had changed, each pod of the node had to be asked for."""
+    async with sending() as sent:
+        await sent.webhook.api.put_pod()
+        sent.agent.contexts.identify(*scene.node_pair(scene.authority()))
+        assert await sent.send() is Outcome.UNREACHABLE
+        sent.agent.contexts.identify(*scene.node_pair(sent.agent.issuer))
+        assert await sent.send() is Outcome.UNREACHABLE
+        sent.webhook.clock.move(BRIEF_REST_S)
+        assert await sent.send() is Outcome.DELIVERED
+
+
+async def test_a_node_that_does_not_answer_at_all_is_left_alone_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webhook.handover.agents.ATTEMPT_S", 0.05)
+    silent: list[asyncio.StreamWriter] = []
+    async with sending(address="127.0.0.2") as sent:
+        port = sent.agent.door.address[1]
+        server = await asyncio.start_server(lambda _, writer: silent.append(writer), "127.0.0.2", port)
+        async with server:
+            await sent.webhook.api.put_pod()
+            assert await sent.send() is Outcome.UNREACHABLE
+            assert len(silent) == 1
+            sent.webhook.clock.move(BRIEF_REST_S)
+            assert await sent.send() is Outcome.UNREACHABLE
+            assert len(silent) == 1, "it was left alone"
+            sent.webhook.clock.move(REST_S)
+            assert await sent.send() is Outcome.UNREACHABLE
+            assert len(silent) == 2, "it was tried again"
+            for writer in silent:
+                writer.close()
 
 
 async def test_a_connection_that_breaks_once_is_tried_again() -> None:
