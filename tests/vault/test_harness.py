@@ -13,6 +13,7 @@ from hvac.exceptions import Forbidden, InvalidPath, InvalidRequest, VaultDown
 
 from tests.apiserver.harness.cluster import Cluster
 from tests.apiserver.harness.objects import pod
+from tests.apiserver.harness.waiting import until
 from tests.vault.harness import flaky as faults
 from tests.vault.harness.flaky import Fault, Flaky
 from tests.vault.harness.logins import AppRoleAuth, JwtAuth, KubernetesAuth
@@ -94,6 +95,23 @@ def test_a_paused_server_takes_connections_and_does_not_answer(own_vault: VaultS
     assert own_vault.state() == ACTIVE
 
 
+def test_a_server_shows_another_certificate_once_it_reads_its_files_again(own_vault: VaultServer) -> None:
+    chain, key = own_vault.certificates.server("elsewhere", "elsewhere.example")
+    own_vault.certificate.write_bytes(chain.read_bytes())
+    own_vault.key.write_bytes(key.read_bytes())
+    assert own_vault.state() == ACTIVE
+    own_vault.reload()
+
+    def refused() -> bool:
+        try:
+            requests.get(f"{own_vault.url}/v1/sys/health", verify=str(own_vault.ca_file), timeout=30)
+        except requests.exceptions.SSLError as why:
+            return "not valid for" in str(why)
+        return False
+
+    until(refused, "the new certificate is shown")
+
+
 # PostgreSQL
 
 
@@ -153,7 +171,11 @@ def test_a_pods_token_logs_in_where_account_namespace_and_audience_are_right(
 def test_a_signed_token_logs_in_until_its_key_is_trusted_no_more(vault: VaultServer, jwt: JwtAuth) -> None:
     jwt.add_role("web", SUBJECT, "default", token_ttl="1m")
     token = jwt.token(SUBJECT)
-    assert jwt.login("web", token).ttl_s == 60
+    got = jwt.login("web", token)
+    assert (got.ttl_s, got.is_renewable) == (60, True)
+    since = vault.audit.mark()
+    vault.client(got.token).adapter.post("/v1/auth/token/renew-self")
+    assert [(one.path, one.is_login) for one in vault.audit.requests(since=since)] == [("auth/token/renew-self", False)]
     for bad in (jwt.token("other"), jwt.token(SUBJECT, audience="other"), jwt.token(SUBJECT, lives_s=-600)):
         with pytest.raises((Forbidden, InvalidRequest)):
             jwt.login("web", bad)
@@ -161,6 +183,8 @@ def test_a_signed_token_logs_in_until_its_key_is_trusted_no_more(vault: VaultSer
     with pytest.raises((Forbidden, InvalidRequest)):
         jwt.login("web", token)
     jwt.login("web", jwt.token(SUBJECT))
+    tried = vault.audit.requests(f"auth/{jwt.mount}/login")
+    assert [(one.is_login, one.error != "") for one in tried] == [(True, False)] + [(False, True)] * 4 + [(True, False)]
 
 
 def test_an_approle_logs_in_as_often_as_its_secret_id_says(vault: VaultServer) -> None:

@@ -28,9 +28,9 @@ class Request:
     policies: tuple[str, ...]
     error: str
     lease: str
-    """Lease of a secret that was made, or empty."""
+    """Lease of a secret that was made, or renewed; or empty."""
     is_login: bool
-    """Whether a token was made."""
+    """Whether it made a token; one that was refused did not, nor does a renewal."""
 
 
 class Audit:
@@ -69,7 +69,7 @@ def _request(entry: Mapping[str, Any]) -> Request:
         policies=tuple(auth.get("policies", ())),
         error=entry.get("error", "") or ("" if "data" not in answer else _error(answer["data"])),
         lease=answer.get("secret", {}).get("lease_id", ""),
-        is_login="auth" in answer,
+        is_login="auth" in answer and not asked.get("path", "").startswith("auth/token/renew"),
     )
 
 
