@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ NAMESPACE = "bench"
 FOLDERS = ("pods", "namespaces", "interceptors", "registrations")
 Files = Mapping[str, Sequence[tuple[str, str]]]
 """Secret's path -> (file's name, key) of each file that shows it."""
+MakeSource = Callable[[str], dict[str, Any]]
+"""Secret's path -> where it comes from, as an interceptor says it."""
 
 
 def namespace() -> dict[str, Any]:
@@ -34,12 +36,19 @@ def namespace() -> dict[str, Any]:
     }
 
 
-def interceptor(name: str, files: Files, access: Mapping[str, Any], mode: str) -> dict[str, Any]:
+def file_source(path: str) -> dict[str, Any]:
+    """A secret of the agent's own folder."""
+    return {"file": {"path": path}}
+
+
+def interceptor(
+    name: str, files: Files, access: Mapping[str, Any], mode: str, source: MakeSource = file_source
+) -> dict[str, Any]:
     """Shows these files to every pod that asks for it."""
     secrets = [
         {
             "name": f"s{number}",
-            "source": {"file": {"path": path}},
+            "source": source(path),
             "files": [{"path": file, "key": key, "mode": mode} for file, key in shown],
         }
         for number, (path, shown) in enumerate(files.items())

@@ -89,6 +89,23 @@ SPECS = (
     Spec("webhook_rss_mb", "MB", "the webhook's RSS with 1,000 nodes and 200 interceptors", 90),
     Spec("webhook_rss_growth_mb", "MB", "growth of it over 1,000,000 reviews", 5),
     Spec("webhook_create_share_ms", "ms", "the webhook's share of the creation of a pod"),
+    Spec("vault_poll_p50_ms", "ms", "write to Vault to first new byte by a poll of 1 s, median", 600),
+    Spec("vault_poll_p99_ms", "ms", "write to Vault to first new byte by a poll of 1 s, p99"),
+    Spec("vault_push_p50_ms", "ms", "write to Vault to first new byte by a signed push, median", 50),
+    Spec("vault_push_p99_ms", "ms", "write to Vault to first new byte by a signed push, p99"),
+    Spec("vault_agent_fastest_p50_ms", "ms", "the same by Vault Agent's template every second, median"),
+    Spec("vault_agent_default_s", "s", "the same by Vault Agent's template as it is by default, mean"),
+    Spec("vault_agent_rss_mb", "MB", "RSS of one Vault Agent, of which each pod has one"),
+    Spec("kubernetes_p50_ms", "ms", "change of a Kubernetes Secret to first new byte, median", 30),
+    Spec("kubernetes_p99_ms", "ms", "change of a Kubernetes Secret to first new byte, p99"),
+    Spec("poll_500_cpu_percent", "%", "CPU of the agent that polls 500 secrets of Vault every second", 20),
+    Spec("rapid_fire_lost", "", "last values lost in 10,000 pushes in 10 s", 0, AT_MOST),
+    Spec("rapid_fire_flips_per_s", "/s", "flips of the secret a second meanwhile", 11, AT_MOST),
+    Spec("rapid_fire_rss_growth_mb", "MB", "growth of the agent's RSS meanwhile", 5),
+    Spec("failed_queries_50_rotations", "", "failed queries in 50 rotations of a database's credentials", 0, AT_MOST),
+    Spec("undropped_roles_50_rotations", "", "roles of them that are left in the database", 0, AT_MOST),
+    Spec("outage_recovery_s", "s", "Vault back after 5 minutes to first new byte", 5),
+    Spec("outage_notice_s", "s", "Vault gone to the agent's condition that says so", 10),
 )
 BY_NAME = {spec.name: spec for spec in SPECS}
 

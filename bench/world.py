@@ -55,7 +55,8 @@ class Pod:
 class World:
     """Use as a context manager. Everything is synchronous for the caller."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Mapping[str, object] | None = None) -> None:
+        """`settings` are more of the agent's: names without prefix, as `{"VAULT_ADDRESS": ...}`."""
         facts = read_facts()
         if facts.cgroup is None:
             raise RuntimeError("this machine has no cgroup hierarchy that a pod could live in")
@@ -65,7 +66,7 @@ class World:
         self.tools = Tools(self.folder / "tools")
         self._slice = facts.cgroup.root / "kubepods" / "burstable"
         self.agent_cgroup = facts.cgroup.root / self.folder.name
-        self.environment = self._environment()
+        self.environment = self._environment(settings or {})
         self.settings = Settings.load(self.environment)
         self._agent: AgentProcess | None = None
         self._pods: list[Pod] = []
@@ -135,9 +136,16 @@ class World:
 
     # Pods
 
-    def interceptor(self, name: str, files: cluster.Files, mode: str = "0440") -> None:
+    def interceptor(
+        self,
+        name: str,
+        files: cluster.Files,
+        mode: str = "0440",
+        source: cluster.MakeSource = cluster.file_source,
+    ) -> None:
         """Write an interceptor with the default access rule."""
-        cluster.write(self.settings.cluster_dir, "interceptors", name, cluster.interceptor(name, files, APP, mode))
+        made = cluster.interceptor(name, files, APP, mode, source)
+        cluster.write(self.settings.cluster_dir, "interceptors", name, made)
 
     def add_pod(self, interceptor: str, containers: int = 1) -> Pod:
         """A registered pod with its cgroups, as kubelet leaves it before it asks for the volume."""
@@ -168,10 +176,19 @@ class World:
         await self._client.publish(message)
         return time.perf_counter() - began
 
+    def unpublish(self, pod: Pod) -> None:
+        """End the volume, as kubelet does."""
+        assert self._client is not None
+        self._runner.run(self._client.unpublish(pod.volume_id, pod.target))
+
     def command(self, pod: Pod, tool: str, *arguments: str | Path, container: int = 0, uid: int = 0) -> list[str]:
         """A command line that starts a compiled tool as the first program of a container."""
+        return self.inside(pod, self.tools.path(tool), *arguments, container=container, uid=uid)
+
+    def inside(self, pod: Pod, program: Path, *arguments: str | Path, container: int = 0, uid: int = 0) -> list[str]:
+        """A command line that starts any program as the first of a container."""
         launch, procs = self.tools.path("launch"), pod.containers[container] / "cgroup.procs"
-        return [str(launch), str(procs), str(uid), str(self.tools.path(tool)), *map(str, arguments)]
+        return [str(launch), str(procs), str(uid), str(program), *map(str, arguments)]
 
     def start(self, command: list[str], stdout: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
         """Start a process that is ended with the world."""
@@ -216,11 +233,11 @@ class World:
                 folder.rmdir()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _environment(self) -> dict[str, str]:
+    def _environment(self, more: Mapping[str, object]) -> dict[str, str]:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        wanted = {
+        wanted: dict[str, object] = {
             "NODE": cluster.NODE,
             "RUN_DIR": self.folder / "run",
             "KUBELET_DIR": self.folder / "kubelet",
@@ -231,7 +248,7 @@ class World:
             "AUDIT_LOG": self.folder / "audit.jsonl",
             "ENGINE": "iter",
         }
-        ours = {f"KERNELSECRET_{name}": str(value) for name, value in wanted.items()}
+        ours = {f"KERNELSECRET_{name}": str(value) for name, value in (wanted | dict(more)).items()}
         return {name: "" for name in os.environ if name.startswith("KERNELSECRET_")} | ours
 
     def _make_folders(self) -> None:

@@ -7,6 +7,7 @@ import select
 import struct
 import subprocess
 import time
+from collections.abc import Callable
 
 from bench.figures import Figure, measured
 from bench.options import Options, Outcome, say
@@ -60,25 +61,31 @@ def value(number: int) -> bytes:
 
 def rotate(world: World, reader: subprocess.Popen[bytes], path: str, key: str, times: int) -> list[float]:
     """Change the secret so often, each time when the reader has the last value and a while has passed; ms each."""
-    assert reader.stdout is not None
     say(f"{times} rotations of {path}")
+    return timed(reader, lambda new: world.change_secret(path, key, new), times, LONGEST_PAUSE_S)
+
+
+def timed(
+    reader: subprocess.Popen[bytes], change: Callable[[bytes], int], times: int, pause_s: float, first: int = 1
+) -> list[float]:
+    """As `rotate`, by any `change`, which gives CLOCK_MONOTONIC ns just before it; the value of `first` is there."""
     dice = random.Random(times)
-    wait_for(reader, 1)
+    wait_for(reader, first)
     found = []
-    for number in range(2, times + 2):
-        # Not in step with anything that the agent does at intervals.
-        time.sleep(dice.uniform(0, LONGEST_PAUSE_S))
-        before = world.change_secret(path, key, value(number))
+    for number in range(first + 1, first + times + 1):
+        # Not in step with anything that is done at intervals.
+        time.sleep(dice.uniform(0, pause_s))
+        before = change(value(number))
         found.append((wait_for(reader, number) - before) / 1e6)
     return found
 
 
-def wait_for(reader: subprocess.Popen[bytes], number: int) -> int:
+def wait_for(reader: subprocess.Popen[bytes], number: int, limit_s: float = LIMIT_S) -> int:
     """CLOCK_MONOTONIC ns at which the reader first saw this value. Raises NeverSeen."""
     assert reader.stdout is not None
     while True:
-        if not select.select([reader.stdout], [], [], LIMIT_S)[0]:
-            raise NeverSeen(f"value {number} did not come in {LIMIT_S:g} s")
+        if not select.select([reader.stdout], [], [], limit_s)[0]:
+            raise NeverSeen(f"value {number} did not come in {limit_s:g} s")
         record = reader.stdout.read(RECORD.size)
         if len(record) < RECORD.size:
             raise NeverSeen(f"the reader ended with {reader.wait()} before value {number}")

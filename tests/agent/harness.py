@@ -170,6 +170,10 @@ class Node(Tree, Saying):
         self._containers[pod.ref.uid] = self.cgroups.make(pod)
         return pod
 
+    def container(self, pod: Pod) -> Path:
+        """The cgroup of the pod's one container."""
+        return self._containers[pod.ref.uid]
+
     def program(self, pod: Pod) -> Program:
         """A program in the pod that reads when asked to."""
         self._programs.append(Program(self._containers[pod.ref.uid], "serve"))

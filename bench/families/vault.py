@@ -1,0 +1,174 @@
+"""Secrets from a real Vault: how soon a write is read by polling, beside the real Vault Agent; what polling costs; and
+how an outage of five minutes ends.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from bench.families.rotation import distribution, timed, value, wait_for
+from bench.figures import Figure, measured
+from bench.options import Options, Outcome, say
+from bench.sidecar import Sidecar
+from bench.stats import median, percentile
+from bench.vault_world import VaultWorld
+from bench.world import World
+
+FIGURES = (
+    "vault_poll_p50_ms",
+    "vault_poll_p99_ms",
+    "vault_agent_fastest_p50_ms",
+    "vault_agent_default_s",
+    "vault_agent_rss_mb",
+    "poll_500_cpu_percent",
+    "outage_recovery_s",
+    "outage_notice_s",
+)
+SECRETS = 500
+A_VOLUME = 63
+TICKS = os.sysconf("SC_CLK_TCK")
+CONDITION = "source-down"
+LIMIT_S = 60.0
+
+
+def run(options: Options) -> Outcome:
+    """One Vault and one agent for all of it; the sidecar at its default runs beside."""
+    outcome = Outcome()
+    with VaultWorld.started() as made, Sidecar.started(made, "default") as slow:
+        world = made.world
+        made.put("default", value(1))
+        world.start_agent()
+        outcome.figures.append(_cost_of_polls(made, options.rounds(30, 5)))
+        made.put("one", value(1))
+        pod = made.shown("one", "one")
+        reader = world.start(world.command(pod, "first", pod.target / "one"))
+        say("rotations by a poll of one second")
+        times = timed(reader, lambda new: made.put("one", new), rounds := options.rounds(100, 8), 1.0)
+        outcome.figures += _polled(times)
+        outcome.series["vault_poll_ms"] = distribution(times)
+        with Sidecar.started(made, "fastest", interval="1s") as fast:
+            outcome.figures += _beside(made, fast, options.rounds(30, 4))
+        outcome.figures += _outage(made, reader, rounds + 1, options.rounds(300, 15))
+        outcome.figures.append(_default(made, slow, options.rounds(2, 0)))
+    return outcome
+
+
+def _polled(times: list[float]) -> list[Figure]:
+    how = (
+        f"{len(times)} writes to KV v2 at any moment of the second: from just before the write's request to the return "
+        f"of the first read of the new value, by a C program in a pod that reads all the time, while the agent polls "
+        f"{SECRETS} other secrets; at most {max(times):.0f} ms"
+    )
+    return [
+        measured("vault_poll_p50_ms", median(times), how, 1),
+        measured("vault_poll_p99_ms", percentile(times, 99), how, 1),
+    ]
+
+
+def _beside(made: VaultWorld, sidecar: Sidecar, times: int) -> list[Figure]:
+    made.put("fastest", value(1))
+    reader = made.world.start([str(made.world.tools.path("first")), str(sidecar.wait_rendered())])
+    say("the same by Vault Agent, every second")
+    found = timed(reader, lambda new: made.put("fastest", new), times, 1.0)
+    reader.kill()
+    how = (
+        f"the real vault agent 1.21 with AppRole and a template of one KV v2 secret, static_secret_render_interval 1s, "
+        f"read by the same program: {times} writes, at most {max(found):.0f} ms"
+    )
+    rss = "resident memory of that process; the requests of its injector's sidecar are 64 Mi and 250m CPU a pod"
+    return [
+        measured("vault_agent_fastest_p50_ms", median(found), how, 1),
+        measured("vault_agent_rss_mb", sidecar.rss_mb(), rss, 1),
+    ]
+
+
+def _default(made: VaultWorld, sidecar: Sidecar, times: int) -> Figure:
+    """Writes one after the other, each waited for; it was rendered once while the rest ran."""
+    sidecar.wait_rendered()
+    found = []
+    for number in range(2, times + 2):
+        say(f"Vault Agent at its default: write {number - 1} of {times}, up to 6 minutes")
+        began = time.monotonic()
+        made.put("default", wanted := value(number))
+        found.append(_until(partial(sidecar.shows, wanted), began, 420.0))
+    how = (
+        f"the real vault agent 1.21 with a template of a KV v2 secret and no interval set: {times} writes, "
+        f"{', '.join(f'{seconds:.0f}' for seconds in found) or 'none'} s"
+    )
+    return measured("vault_agent_default_s", sum(found) / max(len(found), 1), how, 1)
+
+
+def _cost_of_polls(made: VaultWorld, seconds: float) -> Figure:
+    say(f"writing and publishing {SECRETS} secrets")
+    names = [f"s{number}" for number in range(SECRETS)]
+    for name in names:
+        made.put(name, value(1))
+    for first in range(0, SECRETS, A_VOLUME):
+        made.shown(f"many-{first}", *names[first : first + A_VOLUME])
+    _settle(made.world)
+    say(f"polling for {seconds:g} s")
+    began, used = time.monotonic(), _cpu_s(made.world.agent.pid)
+    time.sleep(seconds)
+    took, used = time.monotonic() - began, _cpu_s(made.world.agent.pid) - used
+    how = (
+        f"user and system time of the agent over {took:.0f} s, by /proc/PID/stat, while nothing changes: {SECRETS} "
+        f"secrets of KV v2 in {-(-SECRETS // A_VOLUME)} volumes, each polled every second over TLS"
+    )
+    return measured("poll_500_cpu_percent", 100 * used / took, how, 1)
+
+
+def _settle(world: World) -> None:
+    """Two seconds in which publishing no longer costs."""
+    time.sleep(2)
+    assert len(world.status()["volumes"]) == -(-SECRETS // A_VOLUME)
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def _outage(made: VaultWorld, reader: subprocess.Popen[bytes], last: int, seconds: float) -> list[Figure]:
+    """The reader reads all the time: one that met an empty or failed read has ended, and `wait_for` says so."""
+    made.vault.stop()
+    gone = time.monotonic()
+    noticed = _until(lambda: _is_held(made.world), gone, LIMIT_S)
+    say(f"Vault is away for {seconds:g} s")
+    while (left := gone + seconds - time.monotonic()) > 0:
+        time.sleep(min(1.0, left))
+        if not _is_held(made.world):
+            raise RuntimeError("the agent served old values and did not say so")
+        if reader.poll() is not None:
+            raise RuntimeError("the reader met a failed or empty read")
+    made.vault.start()
+    back = made.put("one", value(last + 1))
+    seen = wait_for(reader, last + 1, LIMIT_S)
+    _until(lambda: not _is_held(made.world), time.monotonic(), LIMIT_S)
+    how = (
+        f"Vault ended for {seconds:g} s, with {SECRETS + 1} secrets polled; started, unsealed and written to at once: "
+        f"from that write to its first read; the condition {CONDITION} was held all the while, every read gave the "
+        f"last good value"
+    )
+    notice = f"from the end of Vault's process to the condition {CONDITION} in the agent's status"
+    return [
+        measured("outage_recovery_s", (seen - back) / 1e9, how, 2),
+        measured("outage_notice_s", noticed, notice, 2),
+    ]
+
+
+def _is_held(world: World) -> bool:
+    return any(one["reason"] == CONDITION for one in world.status()["conditions"])
+
+
+def _until(done: Callable[[], bool], began: float, limit_s: float) -> float:
+    """Seconds since `began` at which it was so."""
+    while not done():
+        if time.monotonic() - began > limit_s:
+            raise RuntimeError(f"did not come in {limit_s:g} s")
+        time.sleep(0.02)
+    return time.monotonic() - began

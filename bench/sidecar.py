@@ -1,0 +1,78 @@
+"""The real Vault Agent with a template of one KV v2 secret, as its injector runs one in every pod."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from bench.vault_world import VaultWorld
+from tests.apiserver.harness.processes import Process
+from tests.apiserver.harness.waiting import until
+from tests.vault.harness.programs import vault_program
+
+LEFT, RIGHT = "<<", ">>"
+LIMIT_S: Final = 30.0
+
+
+class Sidecar:
+    """See `started`."""
+
+    def __init__(self, made: VaultWorld, name: str, interval: str) -> None:
+        self._folder = made.world.folder / f"sidecar-{name}"
+        self._folder.mkdir()
+        self.file = self._folder / "value"
+        settings = self._folder / "agent.json"
+        settings.write_text(json.dumps(self._settings(made, name, interval)))
+        program = vault_program()
+        assert program is not None
+        self._process = Process([program, "agent", f"-config={settings}"], self._folder / "agent.log")
+
+    @classmethod
+    @contextmanager
+    def started(cls, made: VaultWorld, name: str, interval: str = "") -> Iterator[Sidecar]:
+        """One that renders the secret `name`, every `interval`, or as it does by default where that is empty."""
+        sidecar = cls(made, name, interval)
+        try:
+            yield sidecar
+        finally:
+            sidecar._process.stop()
+
+    def wait_rendered(self) -> Path:
+        """Wait for the file; where it is."""
+        until(self.file.exists, "Vault Agent has rendered", explain=self._process.tail)
+        return self.file
+
+    def shows(self, wanted: bytes) -> bool:
+        """Whether the file has this value."""
+        return self.file.read_bytes() == wanted
+
+    def rss_mb(self) -> float:
+        """Resident memory, in MB of 10^6 bytes."""
+        return self._process.resident_mb()
+
+    def _settings(self, made: VaultWorld, name: str, interval: str) -> dict[str, Any]:
+        role, secret = self._folder / "role-id", self._folder / "secret-id"
+        for file, text in ((role, made.role_id), (secret, made.login.secret_id("agent"))):
+            file.touch(mode=0o600)
+            file.write_text(text)
+        ids = {
+            "role_id_file_path": str(role),
+            "secret_id_file_path": str(secret),
+            "remove_secret_id_file_after_reading": False,
+        }
+        contents = f'{LEFT} with secret "{made.data(name)}" {RIGHT}{LEFT} .Data.data.key {RIGHT}{LEFT} end {RIGHT}'
+        template = {
+            "contents": contents,
+            "destination": str(self.file),
+            "left_delimiter": LEFT,
+            "right_delimiter": RIGHT,
+            "error_on_missing_key": True,
+        }
+        return {
+            "vault": {"address": made.vault.url, "ca_cert": str(made.vault.ca_file)},
+            "auto_auth": {"method": [{"type": "approle", "mount_path": f"auth/{made.login.mount}", "config": ids}]},
+            "template": [template],
+        } | ({"template_config": {"static_secret_render_interval": interval}} if interval else {})
