@@ -5,6 +5,7 @@ Logs in as needed, never for each read; keeps each identity's token alive; asks 
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -13,13 +14,29 @@ from typing import Final
 
 from agent.credentials import Credentials
 from agent.model import Safe
-from agent.sources.vault.answers import Answer, Lease, Mount, TokenFacts
+from agent.sources.vault.answers import Answer, Lease, Mount, TokenFacts, answer, body_of
 from agent.sources.vault.availability import Availability
+from agent.sources.vault.bridge import Bridge
+from agent.sources.vault.errors import VaultError
 from agent.sources.vault.events import VaultEvents
+from agent.sources.vault.health import look
+from agent.sources.vault.http1 import Reply
+from agent.sources.vault.keeper import Room
+from agent.sources.vault.login import Logins, has_ended
+from agent.sources.vault.mounts import Mounts
+from agent.sources.vault.replies import opened, outage, refusal, words_of
 from agent.sources.vault.settings import VaultSettings
+from agent.sources.vault.token_record import Held
+from agent.sources.vault.tokens import Tokens
+from agent.sources.vault.wire import Request, Wire, api_path
 from agent.vault_ref import Identity
 
 NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+IN_FLIGHT: Final = 32
+"""Requests that are under way at a time, however many secrets there are."""
+RENEW: Final = "sys/leases/renew"
+REVOKE: Final = "sys/leases/revoke"
+MOUNTS: Final = "sys/internal/ui/mounts"
 
 
 class VaultClient:
@@ -27,8 +44,6 @@ class VaultClient:
 
     Every method that asks Vault raises VaultError (a Refused), and nothing else but CancelledError.
     """
-
-    availability: Availability
 
     def __init__(
         self,
@@ -41,7 +56,17 @@ class VaultClient:
         wall_clock: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        raise NotImplementedError
+        self._events = events
+        self._clock = clock
+        self._wire = Wire(settings, clock)
+        self._where = self._wire.where
+        self._slots = asyncio.Semaphore(IN_FLIGHT)
+        self._mounts = Mounts(clock)
+        self.availability: Final = Availability(lambda: look(self._wire), events, clock=clock, chance=chance)
+        self._bridge = Bridge(self._send)
+        logins = Logins(settings, credentials, self._bridge, self.availability.require, self._where)
+        room = Room(settings.base, logins, safe, events, self.availability, wall_clock, chance)
+        self._tokens = Tokens(room, credentials)
 
     async def read(
         self,
@@ -57,47 +82,108 @@ class VaultClient:
         A 403 whose token has ended is asked once more with a new one. A 404 is VaultError NOT_FOUND, whose `answer`
         has what came with it.
         """
-        raise NotImplementedError
+        method, body = ("PUT", body_of(parameters)) if parameters else ("GET", None)
+        return await self._ask(identity, method, path, api_path(path, query), body, tuple(parameters.values()))
 
     async def renew_lease(self, identity: Identity, lease_id: str, increment_s: int) -> Lease:
         """Let the lease live on; it may get less than it asked for. BAD_REQUEST where it is gone or not renewable."""
-        raise NotImplementedError
+        body = body_of({"lease_id": lease_id, "increment": increment_s})
+        answer = await self._ask(identity, "PUT", RENEW, f"/v1/{RENEW}", body, (lease_id,))
+        return Lease(answer.lease_id, answer.lease_s, answer.renewable, answer.warnings)
 
     async def revoke_lease(self, identity: Identity, lease_id: str) -> None:
         """End the lease now. One that has ended already is no error; DENIED where the policy does not let it."""
-        raise NotImplementedError
+        await self._ask(
+            identity, "PUT", REVOKE, f"/v1/{REVOKE}", body_of({"lease_id": lease_id, "sync": True}), (lease_id,)
+        )
 
     async def mount_of(self, identity: Identity, path: str, *, fresh: bool = False) -> Mount:
         """The engine that serves the path; remembered for five minutes unless it is asked for `fresh`.
 
         DENIED where the token may read nothing below the mount, or there is no such mount: Vault does not tell.
         """
-        raise NotImplementedError
+        if not fresh and (known := self._mounts.find(identity.namespace, path)) is not None:
+            return known
+        asked = f"{MOUNTS}/{path}"
+        return self._mounts.learn(identity.namespace, await self._ask(identity, "GET", asked, api_path(asked, NOTHING)))
 
     def token_facts(self, identity: Identity) -> TokenFacts | None:
         """What is known of its token; None before the first login (of this agent or, by the Safe, of one before)."""
-        raise NotImplementedError
+        return self._tokens.facts(identity)
 
     def on_new_token(self, callback: Callable[[Identity, float], None]) -> None:
         """Call it when another token has taken the place of an identity's earlier one.
 
         Second argument: until when (seconds since the epoch) the earlier one, and so every lease that came with it,
-        still lives; 0.0 where it is gone already. At least a third of its life is left where it was replaced because
+        still lives; 0.0 where it is gone already. At least a quarter of its life is left where it was replaced because
         it could not be renewed any further.
         """
-        raise NotImplementedError
+        self._tokens.on_new_token(callback)
 
     def identities(self) -> list[Identity]:
         """Whoever has a token, also from before a restart: `forget` those that nobody reads as any more."""
-        raise NotImplementedError
+        return self._tokens.identities()
 
     def forget(self, identity: Identity) -> None:
         """Nobody reads as it: its tokens, and with them all their leases, are revoked soon, also after an outage.
 
-        Idempotent; reading as it again before that keeps the token.
+        Idempotent. To read as it again later logs in anew.
         """
-        raise NotImplementedError
+        self._tokens.forget(identity)
 
     async def close(self) -> None:
         """Ask nothing more. Tokens live on, in Vault and in the Safe, for the agent that comes next."""
-        raise NotImplementedError
+        await self._tokens.close()
+        self._bridge.close()
+        await self.availability.close()
+        await self._wire.close()
+
+    async def _ask(
+        self,
+        identity: Identity,
+        method: str,
+        path: str,
+        sent: str,
+        body: bytes | None = None,
+        hide: tuple[str, ...] = (),
+    ) -> Answer:
+        try:
+            held = await self._tokens.current(identity)
+            reply = await self._as(held, identity, method, sent, body)
+            if reply.status == 403 and has_ended(403, words_of(reply)):
+                held = await self._tokens.another(identity, held)
+                reply = await self._as(held, identity, method, sent, body)
+            if 200 <= reply.status < 300:
+                return answer(path, opened(reply, self._where), held.name)
+            hidden = (*hide, held.token)
+            raise refusal(reply, self._where, path, str(identity), wrote=body is not None, hide=hidden)
+        except VaultError as error:
+            if error is not self.availability.problem:
+                self._events.failed(error)
+            raise
+
+    async def _as(self, held: Held, identity: Identity, method: str, sent: str, body: bytes | None) -> Reply:
+        return await self._send(Request(method, sent, held.token, identity.namespace, body))
+
+    async def _send(self, request: Request) -> Reply:
+        """The answer, within the bound on what is under way, and only while Vault serves."""
+        availability = self.availability
+        await availability.require()
+        async with self._slots:
+            if (problem := availability.problem) is not None:
+                raise problem.with_traceback(None)
+            begun = self._clock()
+            try:
+                reply = await self._wire.ask(request)
+            except VaultError as error:
+                self._met(error, begun)
+                raise
+        if reply.status >= 472 and (problem := outage(reply, self._where)) is not None:
+            self._met(problem, begun)
+        return reply
+
+    def _met(self, error: VaultError, begun: float) -> None:
+        if error.certain:
+            self.availability.lost(error, begun)
+        elif error.is_away:
+            self.availability.doubt()

@@ -68,7 +68,8 @@ _LONGEST = 240
 class VaultError(Refused):
     """`kind` says what happened. `retry_after_s` is how long Vault asked to wait (429), None where it did not.
 
-    `answer` is what came with a 404, which Vault gives for a deleted version too: its metadata is in there.
+    `answer` is what came with a 404, which Vault gives for a deleted version too: its metadata is in there. `certain`:
+    Vault as a whole does not serve, there is no need to look.
     """
 
     def __init__(
@@ -80,8 +81,10 @@ class VaultError(Refused):
         *,
         retry_after_s: float | None = None,
         answer: Answer | None = None,
+        certain: bool = False,
     ) -> None:
         self.kind = kind
+        self.certain = certain
         self.retry_after_s = retry_after_s
         self.answer = answer
         super().__init__(_CODES.get(kind, Code.UNAVAILABLE), field, why, fix)
