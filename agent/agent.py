@@ -5,40 +5,42 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
 from agent.api_side import ApiSide, uses_api
+from agent.credentials import Credentials
 from agent.delivery import mounts
 from agent.delivery.cgroups import find_pod
 from agent.delivery.notify import Notifier
-from agent.delivery.quota import Ledger
 from agent.delivery.state import StateFiles
 from agent.delivery.tmpfs_engine import TmpfsEngine
 from agent.delivery.volumes import Volumes
 from agent.doors import VERSION, open_doors
+from agent.following import follow
 from agent.kernel import calls
 from agent.kernel.node import read_facts
 from agent.kernel.ring import EventRing
 from agent.kernel_events import KernelEvents
 from agent.kube.cluster import Cluster
 from agent.kube.files import FileCluster
-from agent.model import EngineName, Source
+from agent.model import EngineName
 from agent.node_kernel import LOCK, NodeKernel, prepare_folder
+from agent.pace import Pace
+from agent.parts import Parts, assemble
 from agent.prefetch import Prefetch
 from agent.probed_kernel import ProbedKernel, open_probed, until_it_works
-from agent.publisher import NodePublisher
 from agent.reachable import ToldCluster
-from agent.rights import Rights
-from agent.rotation import Rotator
 from agent.settings import Settings
 from agent.sockets import lock
+from agent.source_set import open_sources
 from agent.sources.file import FileSource
 from agent.status import served_status
 from agent.taking_over import take_over
+from agent.teller import Teller
 from agent.telling import Telling
-from kernelsecret.errors import Refused
+from agent.token_claims import ClaimsCheck
 from telemetry.hardening import Hardening
 from telemetry.logkeys import Event
 from telemetry.logs import get_logger, problem
@@ -56,11 +58,10 @@ class Agent:
         self.settings = settings
         self.hardening = hardening
         self.telling = Telling(settings)
-        self.ledger = Ledger()
         self.started = time.time()
         self.adopted = 0
         self.probed: ProbedKernel | None = None
-        self.volumes: Volumes | None = None
+        self.parts: Parts | None = None
         self.events: KernelEvents | None = None
         self.api: ApiSide | None = None
         self.wants_restart = asyncio.Event()
@@ -81,45 +82,42 @@ class Agent:
         kernel = probed.kernel
         engines = {EngineName.TMPFS: tmpfs} | ({EngineName.ITER: kernel.engine} if kernel else {})
         volumes = Volumes(engines, probed.report.engine, states)
-        self.volumes = volumes
-        sources: Mapping[str, Source] = {"file": FileSource(settings.file_source_dir)}
-        cgroup_root = facts.cgroup.root if facts.cgroup else None
-        notifier = Notifier(kernel.pods if kernel else None, cgroup_root)
-        metrics, conditions, recorder = telling.metrics, telling.conditions, telling.recorder
-        rotator = Rotator(volumes, sources, notifier, self.ledger, metrics, conditions, recorder)
-        cluster = ToldCluster(self._seen_cluster(), conditions)
-        publisher = NodePublisher(
-            settings.node,
-            cluster,
-            volumes,
-            rotator,
-            self.ledger,
-            metrics,
-            conditions,
-            recorder,
-            on_published=lambda volume_id: rights.look(volume_id),
-        )
-        rights = Rights(cluster, volumes, publisher.current, sources, conditions, recorder, on_returned=rotator.account)
+        cluster = ToldCluster(self._seen_cluster(), telling.conditions)
+        credentials = Credentials()
+        sources = open_sources(settings, credentials, Pace(volumes, settings.poll_floor))
         for source in sources.values():
             self._closing.push_async_callback(source.close)
-        self._closing.callback(rotator.close)
-        self._background(cluster.run(rights.look))
-        await open_doors(settings, publisher, telling, self.status, self._closing)
+        cgroup_root = facts.cgroup.root if facts.cgroup else None
+        notifier = Notifier(kernel.pods if kernel else None, cgroup_root)
+        verify = ClaimsCheck(settings.node)
+        parts = assemble(settings.node, volumes, cluster, sources, credentials, verify, notifier, Teller(), telling)
+        self.parts = parts
+        self._closing.push_async_callback(parts.rotator.close)
+        self._background(cluster.run(parts.rights.look))
+        await open_doors(settings, parts.publisher, telling, self.status, self._closing)
         if self.api:
-            await self._serve_webhook(self.api, probed, Prefetch(cluster, rotator, sources))
+            await self._serve_webhook(self.api, probed, Prefetch(cluster, parts.rotator, sources))
         if kernel:
             await self._listen_to_kernel(kernel, volumes)
-        self.adopted = await take_over(volumes, states, tmpfs, kernel, self.ledger, telling)
-        rights.recall()
-        await rights.judge()  # before anything rotates: what has no right gets no new version
-        await self._follow(volumes, rotator)
-        await publisher.end_orphans(lambda uid: cgroup_root is not None and find_pod(cgroup_root, uid) is not None)
-        metrics.refresh = lambda: self._refresh(publisher)
-        self._background(rights.run())
+        self.adopted = await take_over(volumes, states, tmpfs, kernel, parts.ledger, telling)
+        await self._go_on(parts, lambda uid: cgroup_root is not None and find_pod(cgroup_root, uid) is not None)
         if probed.may_pass:
             self._background(self._probe_again())
-        publisher.is_ready = True
+        parts.publisher.is_ready = True
         log.info(Event.AGENT_READY, engine=volumes.engine.name.value, volumes=len(volumes))
+
+    async def _go_on(self, parts: Parts, is_on_node: Callable[[str], bool]) -> None:
+        """With what was taken over: judged before anything rotates, as what has no right gets no new version."""
+        parts.rights.recall()
+        await parts.rights.judge()
+        followed = parts.volumes.followed()
+        await follow(parts.rotator, {ref for ref in followed if ref.source == FileSource.name})
+        await parts.publisher.end_orphans(is_on_node)
+        # Others may be away for long; kubelet is not to wait for that.
+        self._background(follow(parts.rotator, parts.volumes.followed() & {r for r in followed if r.source != "file"}))
+        self.telling.metrics.refresh = self._refresh
+        self._background(parts.rights.run())
+        self._background(parts.old_leases.run())
 
     async def stop(self) -> None:
         """Idempotent."""
@@ -138,7 +136,8 @@ class Agent:
             "hardening": self.hardening.as_status(),
             "cluster": "api" if self.api else "files",
             "conditions": self.telling.conditions.as_status(),
-            **served_status(self.volumes, kernel.maps if kernel else None),
+            **served_status(self.parts.volumes if self.parts else None, kernel.maps if kernel else None),
+            "secrets": self.parts.secrets.as_status() if self.parts else [],
         }
 
     # Work beside
@@ -186,15 +185,9 @@ class Agent:
         self._closing.callback(ring.close)
         self._closing.callback(loop.remove_reader, ring.fd)
 
-    async def _follow(self, volumes: Volumes, rotator: Rotator) -> None:
-        for ref in sorted(volumes.refs()):
-            try:
-                await rotator.fetch(ref)
-            except Refused as refusal:
-                rotator.failed(ref, str(refusal))
-
-    def _refresh(self, publisher: NodePublisher) -> None:
-        publisher.count()
+    def _refresh(self) -> None:
+        if self.parts:
+            self.parts.gauges.refresh()
         if self.events:
             self.events.sum_up()
 

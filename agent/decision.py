@@ -11,6 +11,7 @@ import signal
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
+from types import MappingProxyType
 
 from agent.kube.cluster import LivePod
 from agent.model import (
@@ -19,12 +20,12 @@ from agent.model import (
     FilePlan,
     From,
     Notify,
-    OnUnavailable,
     PublishRequest,
     Quota,
     SecretRef,
     VolumePlan,
 )
+from agent.policy import with_policy
 from agent.vault_ref import vault_ref
 from kernelsecret.errors import Code, Refused
 from kernelsecret.interceptor import (
@@ -46,9 +47,17 @@ from kernelsecret.names import (
     LABEL_INJECT_ENABLED,
 )
 from kernelsecret.problems import quoted
-from kernelsecret.quantities import mode, seconds, size
+from kernelsecret.quantities import mode, size
 from kernelsecret.registration import Registration
 from kernelsecret.shapes import shape_of
+
+LACKING = MappingProxyType(
+    {
+        "vault": "set KERNELSECRET_VAULT_ADDRESS of the agent, or use another source",
+        "kubernetes": "let the agent see the API server (KERNELSECRET_CLUSTER), or use another source",
+    }
+)
+"""What an agent needs to have a source."""
 
 
 def decide(
@@ -69,7 +78,7 @@ def decide(
     _containers_agree(request, pod, interceptor)
     _registration_agrees(request, registration, node, now)
     spec = interceptor.spec
-    return VolumePlan(
+    plan = VolumePlan(
         volume_id=request.volume_id,
         target_path=request.target_path,
         pod=request.pod,
@@ -82,15 +91,12 @@ def decide(
         fs_group=_group(request, pod),
         notify=_notify(spec),
         open_files=spec.limits.open_files,
-        min_interval_s=seconds(spec.rotation.min_interval),
-        poll_s=seconds(spec.rotation.poll_interval),
-        revoke_after_s=seconds(spec.rotation.revoke_after),
         namespace_quota=_quota(spec.limits.namespace),
         pod_quota=_quota(spec.limits.pod),
         first_pid=pod.first_pid,
         max_file_bytes=size(spec.limits.max_file_bytes),
-        on_unavailable=OnUnavailable(spec.delivery.on_unavailable),
     )
+    return with_policy(plan, spec, pod)
 
 
 def agree(request: PublishRequest, pod: LivePod, interceptor: SecretInterceptor, node: str) -> None:
@@ -216,7 +222,7 @@ def _ref(secret: SecretSpec, namespace: str, account: str, at: str, sources: Col
     kind = source.kinds[0]
     if kind not in sources:
         why = f"this agent has no such source; it has {', '.join(sorted(sources)) or 'none'}"
-        raise Refused(Code.FAILED_PRECONDITION, f"{at}.{kind}", why, "use another source, or another agent")
+        raise Refused(Code.FAILED_PRECONDITION, f"{at}.{kind}", why, LACKING.get(kind, "use another source"))
     if source.file:
         return SecretRef(kind, source.file.path)
     if source.kubernetes:

@@ -1,37 +1,31 @@
-"""A volume from kubelet's request to its mount: claims checked against the cluster, values fetched, quota, engine."""
+"""A volume from kubelet's request to its mount: claims checked against the cluster, tokens verified, values fetched,
+quota, engine."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from agent.contents import Contents
 from agent.decision import agree, claimed, decide, refresh
 from agent.delivery.mounts import MountError
 from agent.delivery.quota import Ledger
 from agent.delivery.state import StateUnwritable, VolumeState
 from agent.delivery.volumes import Volumes
 from agent.kernel.calls import KernelError
+from agent.kernel_limits import limit_met
 from agent.kube.cluster import Cluster, LivePod
-from agent.model import OnUnavailable, PodRef, PublishRequest, SecretRef, SecretVersion, VolumePlan
+from agent.model import PodRef, PublishRequest, SecretRef, SecretVersion, VolumePlan
 from agent.observe.conditions import Conditions, Reason
 from agent.observe.metrics import Metrics
 from agent.observe.recorder import Recorder
-from agent.observe.records import KernelLimit, Published, PublishRefused, Unpublished
-from agent.rotation import Rotator
+from agent.observe.records import Published, PublishRefused, Unpublished
+from agent.pod_tokens import PodTokens
 from kernelsecret.errors import Code, Refused
 from kernelsecret.registration import Registration
-
-LIMITS = {
-    errno.ENOMEM: "the kernel is out of memory",
-    errno.ENOSPC: "a map or a file system of the node is full",
-    errno.E2BIG: "a map of the node is full",
-    errno.EMFILE: "the agent has too many files open",
-    errno.ENFILE: "the node has too many files open",
-}
 
 
 class NodePublisher:
@@ -42,18 +36,23 @@ class NodePublisher:
         node: str,
         cluster: Cluster,
         volumes: Volumes,
-        rotator: Rotator,
+        contents: Contents,
+        tokens: PodTokens,
         ledger: Ledger,
         metrics: Metrics,
         conditions: Conditions,
         recorder: Recorder,
         *,
+        sources: Collection[str] = ("file",),
         on_published: Callable[[str], None] = lambda volume_id: None,
+        on_ended: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_published` hears the id of every volume that is published, or asked for again."""
-        self._node, self._cluster, self._volumes, self._rotator = node, cluster, volumes, rotator
+        """`on_published` hears the id of every volume that is published, or asked for again; `on_ended` that one has
+        ended, and what it showed may be shown by nobody."""
+        self._node, self._cluster, self._volumes = node, cluster, volumes
+        self._contents, self._tokens = contents, tokens
         self._ledger, self._metrics, self._conditions, self._recorder = ledger, metrics, conditions, recorder
-        self._on_published = on_published
+        self._sources, self._on_published, self._on_ended = tuple(sources), on_published, on_ended
         self.is_ready = False
 
     async def ready(self) -> bool:
@@ -103,8 +102,9 @@ class NodePublisher:
         self._ledger.release(volume_id)
         for held in (Reason.QUOTA_EXCEEDED, Reason.RIGHT_ENDED):
             self._conditions.clear(held, volume_id)
-        self._rotator.forget_unused()
         pod = state.plan.pod
+        self._on_ended()
+        self._tokens.release(pod)
         if not self._ledger.usage(pod.namespace).volumes:
             self._metrics.forget_namespace(pod.namespace)
         self._recorder.record(
@@ -123,16 +123,21 @@ class NodePublisher:
         if (known := self._volumes.get(request.volume_id)) is not None:
             await self._refresh(request, known.plan)
             return
-        plan = await self._decide(request)
-        self._volumes.check(plan)
-        try:
-            versions = await self.current(plan)
-            # Nothing waits from here on: what was fetched is what is shown.
-            self._volumes.check(plan)
-            self._reserve(plan, versions)
-            state = await self._begin(plan, versions)
-        finally:
-            self._rotator.forget_unused()
+        tokens = self._tokens.begin(request)
+        with self._tokens.publishing(request.pod):
+            try:
+                plan = await self._decide(request)
+                self._volumes.check(plan)
+                await self._tokens.take(request, tokens, plan)
+            finally:
+                tokens.cancel()
+            with self._contents.holding(plan):
+                versions = await self._contents.current(plan)
+                # Nothing waits from here on: what was fetched is what is shown.
+                self._volumes.check(plan)
+                self._reserve(plan, versions)
+                state = await self._begin(plan, versions)
+                self._contents.published(versions)
         self._record(state, versions)
         self._on_published(plan.volume_id)
 
@@ -149,6 +154,7 @@ class NodePublisher:
                 raise
             plan = claimed(request, known)
         self._volumes.check(plan)
+        await self._tokens.renew(request)
         self._volumes.show_again(known.volume_id)
         self._on_published(known.volume_id)
 
@@ -181,25 +187,12 @@ class NodePublisher:
             self._pod(request, fresh=fresh), self._cluster.interceptor(request.interceptor, fresh=fresh)
         )
         agree(request, pod, interceptor, self._node)  # said before anybody else's word of it
-        return decide(request, pod, interceptor, await registration, self._node, now=datetime.now(UTC))
+        now, sources = datetime.now(UTC), self._sources
+        return decide(request, pod, interceptor, await registration, self._node, now=now, sources=sources)
 
     async def _pod(self, request: PublishRequest, *, fresh: bool) -> LivePod:
         pod = request.pod
         return await self._cluster.pod(pod.namespace, pod.name, pod.uid, fresh=fresh)
-
-    async def current(self, plan: VolumePlan) -> Mapping[SecretRef, SecretVersion]:
-        """The current versions of all that a plan shows. Raises Refused where one is not to be had, lacks a key or has
-        a value that is too long."""
-        versions = await self._fetch(plan)
-        _check_values(plan, versions)
-        return versions
-
-    async def _fetch(self, plan: VolumePlan) -> Mapping[SecretRef, SecretVersion]:
-        refs = sorted({file.ref for file in plan.files})
-        found: dict[SecretRef, SecretVersion] = {}
-        for ref in refs:
-            found[ref] = await self._rotator.fetch(ref)
-        return found
 
     def _reserve(self, plan: VolumePlan, versions: Mapping[SecretRef, SecretVersion]) -> None:
         size = sum(len(versions[file.ref].values[file.key]) for file in plan.files)
@@ -221,50 +214,12 @@ class NodePublisher:
             if isinstance(error, StateUnwritable):
                 self._conditions.hold(Reason.STATE_UNWRITABLE, why=str(error))
             if isinstance(error, KernelError | MountError | OSError):
-                raise self._limit(plan, error) from error
+                raise limit_met(plan, error, self._conditions, self._recorder) from error
             raise
         for reason in (Reason.KERNEL_LIMIT, Reason.BPFFS_READ_ONLY, Reason.STATE_UNWRITABLE):
             self._conditions.clear(reason)
         self._conditions.clear(Reason.ADOPTION_INCOMPLETE, plan.volume_id)
         return state
-
-    def _limit(self, plan: VolumePlan, error: KernelError | MountError | OSError) -> Refused:
-        number = error.errno or 0
-        name = errno.errorcode.get(number, str(number))
-        call = error.call if isinstance(error, KernelError | MountError) else "file"
-        self._recorder.record(
-            KernelLimit(
-                time_ns=time.time_ns(),
-                call=call,
-                errno=name,
-                volume_id=plan.volume_id,
-                namespace=plan.pod.namespace,
-            )
-        )
-        if number == errno.EROFS:
-            self._conditions.hold(Reason.BPFFS_READ_ONLY, why=f"{call}: {name}")
-            return Refused(
-                Code.FAILED_PRECONDITION, "node", "the agent's bpffs or folder is read-only", "mount it writable again"
-            )
-        if number in LIMITS:
-            self._conditions.hold(Reason.KERNEL_LIMIT, why=f"{call}: {name}")
-            return Refused(
-                Code.RESOURCE_EXHAUSTED, "node", f"{LIMITS[number]} ({call}: {name})", "move pods to another node"
-            )
-        return Refused(Code.INTERNAL, "node", f"{call}: {name}", "look into the agent's log")
-
-    def count(self) -> None:
-        """Bring the gauges of volumes and quotas up to date; called before the metrics are read."""
-        counts: dict[str, int] = {self._volumes.engine.name.value: 0}
-        for state in self._volumes.all():
-            counts[state.engine.value] = counts.get(state.engine.value, 0) + 1
-        for engine, count in counts.items():
-            self._metrics.volumes(engine, count)
-        ended = [state.plan.on_unavailable for state in self._volumes.all() if state.ended]
-        for policy in OnUnavailable:
-            self._metrics.volumes_without_right(policy.value, ended.count(policy))
-        for namespace, usage in self._ledger.by_namespace().items():
-            self._metrics.namespace_usage(namespace, usage.bytes_, self._ledger.quota(namespace).bytes_)
 
     def _record(self, state: VolumeState, versions: Mapping[SecretRef, SecretVersion]) -> None:
         plan = state.plan
@@ -307,23 +262,3 @@ def _looked_at(registration: asyncio.Future[Registration]) -> None:
 
 def _not_ready() -> Refused:
     return Refused(Code.UNAVAILABLE, "agent", "is still taking over this node's volumes", "kubelet tries again")
-
-
-def _check_values(plan: VolumePlan, versions: Mapping[SecretRef, SecretVersion]) -> None:
-    """Every key is there and within its bound. Raises Refused with the secret and the key named."""
-    for file in plan.files:
-        values = versions[file.ref].values
-        if file.key not in values:
-            raise Refused(
-                Code.NOT_FOUND,
-                f"{file.ref}",
-                f"has no key {file.key!r} for the file {file.name!r}",
-                f"it has {', '.join(sorted(values)) or 'none'}",
-            )
-        if len(values[file.key]) > plan.max_file_bytes:
-            raise Refused(
-                Code.RESOURCE_EXHAUSTED,
-                "spec.limits.maxFileBytes",
-                f"key {file.key!r} of {file.ref} has {len(values[file.key])} bytes, more than {plan.max_file_bytes}",
-                "raise the limit (at most 1Mi), or store less",
-            )

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from typing import Protocol
 
 from agent.delivery.mounts import MountError
 from agent.delivery.state import StateUnwritable, VolumeState
 from agent.delivery.volumes import Volumes
 from agent.kernel.calls import KernelError
-from agent.kube.cluster import Cluster
-from agent.model import OnUnavailable, SecretRef, SecretVersion, VolumePlan
+from agent.kube.cluster import Cluster, LivePod
+from agent.model import SecretRef, SecretVersion, VolumePlan
 from agent.observe.conditions import Conditions, Reason
 from agent.observe.recorder import Recorder
 from agent.observe.records import RightEnded, RightReturned
+from agent.policy import with_policy
 from agent.right import ended
 from kernelsecret.errors import Code, Refused
 from kernelsecret.interceptor import SecretInterceptor
@@ -35,8 +37,15 @@ AT_ONCE = 16
 
 log = get_logger("rights")
 
-Fetch = Callable[[VolumePlan], Awaitable[Mapping[SecretRef, SecretVersion]]]
-"""The current versions of all that a plan shows, complete and within its bounds. Raises Refused."""
+
+class Values(Protocol):
+    """Where the values of a volume come from."""
+
+    def holding(self, plan: VolumePlan) -> AbstractContextManager[None]:
+        """What the plan shows stays watched meanwhile."""
+
+    async def current(self, plan: VolumePlan) -> Mapping[SecretRef, SecretVersion]:
+        """The current versions of all that the plan shows, complete and within its bounds. Raises Refused."""
 
 
 class _Unknown(Exception):
@@ -45,9 +54,10 @@ class _Unknown(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
-    """Why the right has ended, None while it holds; and the interceptor that said so."""
+    """Why the right has ended, None while it holds; and whose word that is."""
 
     why: Refused | None
+    pod: LivePod
     interceptor: SecretInterceptor | None
 
 
@@ -58,15 +68,18 @@ class Rights:
         self,
         cluster: Cluster,
         volumes: Volumes,
-        fetch: Fetch,
+        values: Values,
         sources: Collection[str],
         conditions: Conditions,
         recorder: Recorder,
         *,
         on_returned: Callable[[VolumeState], None] = lambda state: None,
+        on_ended: Callable[[], None] = lambda: None,
     ) -> None:
-        self._cluster, self._volumes, self._fetch, self._sources = cluster, volumes, fetch, tuple(sources)
-        self._conditions, self._recorder, self._on_returned = conditions, recorder, on_returned
+        """`on_ended` hears that volumes may show what nobody has a right to any more."""
+        self._cluster, self._volumes, self._values, self._sources = cluster, volumes, values, tuple(sources)
+        self._conditions, self._recorder = conditions, recorder
+        self._on_returned, self._on_ended = on_returned, on_ended
         self._wake = asyncio.Event()
         self._asked: set[str] = set()
         self._all = True
@@ -136,7 +149,7 @@ class Rights:
             return self._is_ended(state) or self._end(state, verdict.why)
         if not self._volumes.is_served(state):
             return await self._return(state)
-        return verdict.interceptor is None or self._follow_policy(state, verdict.interceptor)
+        return verdict.interceptor is None or self._follow_policy(state, verdict.pod, verdict.interceptor)
 
     def _is_ended(self, state: VolumeState) -> bool:
         """Done, and said: an agent may have died after it closed a volume and before it told anybody."""
@@ -152,7 +165,7 @@ class Rights:
         if pod.uid != plan.pod.uid:
             raise _Unknown
         interceptor = await self._interceptor(plan.interceptor, fresh)
-        return _Verdict(ended(plan, pod, interceptor, self._sources), interceptor)
+        return _Verdict(ended(plan, pod, interceptor, self._sources), pod, interceptor)
 
     async def _interceptor(self, name: str, fresh: bool) -> SecretInterceptor | None:
         try:
@@ -171,17 +184,21 @@ class Rights:
         policy, now = plan.on_unavailable.value, time.time_ns()
         log.warning(Event.RIGHT_ENDED, **_named(plan), action=policy, **problem(why))
         self._recorder.record(RightEnded(time_ns=now, **_named(plan), policy=policy, field=why.field, why=why.why))
+        self._on_ended()
         return is_done
 
     async def _return(self, state: VolumeState) -> bool:
+        """Its secrets were not looked at while nobody had a right to them: read anew, whatever the engine needs."""
         plan = state.plan
-        try:
-            versions = await self._fetch(plan) if self._volumes.needs_values(state) else {}
-        except Refused:
-            return False  # the rotation says of each secret what is wrong with it
-        if self._volumes.get(plan.volume_id) is None:
-            return True
-        is_done = self._tried(plan, lambda: self._volumes.return_right(plan.volume_id, versions))
+        with self._values.holding(plan):
+            try:
+                versions = await self._values.current(plan)
+            except Refused as refusal:
+                log.warning(Event.RIGHT_FAILED, volume_id=plan.volume_id, pod=plan.pod.name, **problem(refusal))
+                return False
+            if self._volumes.get(plan.volume_id) is None:
+                return True
+            is_done = self._tried(plan, lambda: self._volumes.return_right(plan.volume_id, versions))
         returned = self._volumes.get(plan.volume_id)
         if returned is None or not self._volumes.is_served(returned):
             return False
@@ -191,12 +208,10 @@ class Rights:
         self._on_returned(returned)
         return is_done
 
-    def _follow_policy(self, state: VolumeState, interceptor: SecretInterceptor) -> bool:
-        """While the right holds, the interceptor says what is to happen at its end."""
-        policy = OnUnavailable(interceptor.spec.delivery.on_unavailable)
-        if policy is state.plan.on_unavailable:
-            return True
-        return self._tried(state.plan, lambda: self._volumes.set_policy(state.plan.volume_id, policy))
+    def _follow_policy(self, state: VolumeState, pod: LivePod, interceptor: SecretInterceptor) -> bool:
+        """While the right holds, the interceptor says how soon changes are shown, and what is to happen at its end."""
+        plan = with_policy(state.plan, interceptor.spec, pod)
+        return plan == state.plan or self._tried(plan, lambda: self._volumes.set_plan(plan))
 
     def _tried(self, plan: VolumePlan, act: Callable[[], None]) -> bool:
         try:

@@ -8,19 +8,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 
 from agent.ahead import Ahead
 from agent.delivery.mounts import MountError
-from agent.delivery.notify import Notifier
-from agent.delivery.quota import Ledger
-from agent.delivery.state import VolumeState
 from agent.delivery.volumes import Volumes
+from agent.fetching import Fetching
 from agent.kernel.calls import KernelError
 from agent.model import SecretRef, SecretVersion, Source
 from agent.observe.conditions import Conditions, Reason
 from agent.observe.metrics import Metrics
 from agent.observe.recorder import Recorder
-from agent.observe.records import KernelLimit, Rotated
+from agent.observe.records import KernelLimit
+from agent.showing import Showing
+from agent.teller import Teller
 from kernelsecret.errors import KernelSecretError, Refused, said
 from telemetry.logkeys import Event
 from telemetry.logs import get_logger, problem
@@ -38,28 +39,32 @@ class Rotator:
         self,
         volumes: Volumes,
         sources: Mapping[str, Source],
-        notifier: Notifier,
-        ledger: Ledger,
+        showing: Showing,
         metrics: Metrics,
         conditions: Conditions,
         recorder: Recorder,
+        *,
+        teller: Teller | None = None,
     ) -> None:
-        self._volumes, self._sources, self._notifier, self._ledger = volumes, sources, notifier, ledger
+        self._volumes, self._sources, self._showing = volumes, sources, showing
         self._metrics, self._conditions, self._recorder = metrics, conditions, recorder
+        self._teller = teller or Teller()
         self._watches: dict[SecretRef, Callable[[], None]] = {}
-        self._seen: dict[SecretRef, int] = {}
+        self._fetching = Fetching(sources)
         self._last: dict[SecretRef, float] = {}
         self._waiting: dict[SecretRef, SecretVersion] = {}
         self._timers: dict[SecretRef, asyncio.TimerHandle] = {}
         self._retry_s: dict[SecretRef, float] = {}
+        self._failing: set[SecretRef] = set()
         self._fetches: set[asyncio.Task[None]] = set()
         self._ahead = Ahead(time.monotonic)
         self._forgetting: asyncio.TimerHandle | None = None
+        for name in sources:
+            metrics.source_up(name, True)
 
     def watch(self, ref: SecretRef) -> None:
         """Hear of the secret's changes from now on. Idempotent."""
         if ref not in self._watches:
-            self._seen.setdefault(ref, 0)
             self._watches[ref] = self._sources[ref.source].watch(ref, self)
 
     async def expect(self, refs: Iterable[SecretRef], for_s: float) -> None:
@@ -76,39 +81,53 @@ class Rotator:
             self._forgetting.cancel()
         self._forgetting = asyncio.get_running_loop().call_later(for_s + 0.1, self.forget_unused)
 
+    def holding(self, refs: Iterable[SecretRef]) -> AbstractContextManager[None]:
+        """While somebody is about to show these they stay watched, and their newest version is at hand."""
+        return self._fetching.holding(refs)
+
     def forget_unused(self) -> None:
-        """Stop watching secrets that no volume shows, and that none is expected to."""
-        for ref in set(self._watches) - self._volumes.refs() - self._ahead.refs():
+        """Stop watching secrets that no volume shows with a right to them, and that nobody is about to show."""
+        for ref in set(self._watches) - self._volumes.followed() - self._ahead.refs() - self._fetching.held():
             self._watches.pop(ref)()
             self._waiting.pop(ref, None)
             if timer := self._timers.pop(ref, None):
                 timer.cancel()
-            for table in (self._seen, self._last, self._retry_s):
-                table.pop(ref, None)
-            for reason in (Reason.SOURCE_DOWN, Reason.ROTATION_FAILED):
-                self._conditions.clear(reason, str(ref))
+            self._last.pop(ref, None)
+            self._retry_s.pop(ref, None)
+            self._showing.forget(ref)
+            self._well(ref)
+            self._conditions.clear(Reason.ROTATION_FAILED, str(ref))
+            self._teller.forget(ref)
 
     async def fetch(self, ref: SecretRef) -> SecretVersion:
         """The version that is current when this returns, and shown wherever the secret is shown already."""
+        with self.holding([ref]):
+            await self.bring(ref)
+            return self.settle(ref)
+
+    async def bring(self, ref: SecretRef) -> None:
+        """Have the current version at hand, for `settle`. The secret is held. Raises Refused."""
         self.watch(ref)
-        version = self._ahead.get(ref)  # as current as its watch is
-        while version is None:
-            before = self._seen.get(ref, 0)
-            fetched = await self._sources[ref.source].fetch(ref)
-            if self._seen.get(ref, 0) == before:  # else a newer one may have come meanwhile
-                version = fetched
-        self._ahead.put(version)
+        if (version := self._ahead.get(ref)) is not None:  # as current as its watch is
+            self._fetching.take(version)
+        else:
+            await self._fetching.ask(ref)
+            self._ahead.put(self._fetching.newest(ref))
+
+    def settle(self, ref: SecretRef) -> SecretVersion:
+        """The newest version of a secret that was brought, shown wherever the secret is shown already, now."""
+        version = self._fetching.newest(ref)
         if self._volumes.showing(ref):
+            self._waiting.pop(ref, None)
             self._show(version)
         return version
 
     def changed(self, version: SecretVersion) -> None:
         """A source read a new version."""
         ref = version.ref
-        self._seen[ref] = self._seen.get(ref, 0) + 1
+        self._fetching.heard(version)
         self._ahead.put(version)
-        self._metrics.source_up(ref.source, True)
-        self._conditions.clear(Reason.SOURCE_DOWN, str(ref))
+        self._well(ref)
         wait = self._earliest(ref) - time.monotonic()
         if wait <= 0:
             self._show(version)
@@ -120,21 +139,22 @@ class Rotator:
     def failed(self, ref: SecretRef, problem: str) -> None:
         """A source cannot be read; the last good version goes on being served."""
         self._ahead.drop(ref)
-        self._metrics.source_error(ref.source)
+        self._failing.add(ref)
         self._metrics.source_up(ref.source, False)
         self._conditions.hold(Reason.SOURCE_DOWN, str(ref), problem)
+        self._teller.down(ref, problem)
 
-    def close(self) -> None:
-        """Stop every watch, timer and retry."""
+    async def close(self) -> None:
+        """Stop every timer and retry. The sources end their watches themselves: what is shown stays shown, and is not
+        to be taken for what nobody shows any more."""
         if self._forgetting is not None:
             self._forgetting.cancel()
-        for stop in self._watches.values():
-            stop()
         self._watches.clear()
         for timer in self._timers.values():
             timer.cancel()
         for task in self._fetches:
             task.cancel()
+        await self._fetching.close()
 
     def _earliest(self, ref: SecretRef) -> float:
         """The longest `minInterval` of those who show the secret holds: one flip serves them all."""
@@ -146,56 +166,29 @@ class Rotator:
         if version := self._waiting.pop(ref, None):
             self._show(version)
 
+    def _well(self, ref: SecretRef) -> None:
+        if ref not in self._failing:
+            return
+        self._failing.discard(ref)
+        self._metrics.source_up(ref.source, all(other.source != ref.source for other in self._failing))
+        self._conditions.clear(Reason.SOURCE_DOWN, str(ref))
+        self._teller.up(ref)
+
     def _show(self, version: SecretVersion) -> None:
         ref = version.ref
         try:
-            keys = self._volumes.rotate(version)
+            is_new = self._showing.show(version)
         except (Refused, KernelError, MountError, OSError) as error:
             self._not_shown(ref, error)
             return
         self._retry_s.pop(ref, None)
         self._conditions.clear(Reason.ROTATION_FAILED, str(ref))
-        if not keys:
-            return
-        now = time.monotonic_ns()
-        self._last[ref] = now / 1e9
-        volumes = self._volumes.following(ref)
-        if not volumes:
-            return  # it was stored for those who come next
-        took_ns = now - version.changed_ns if version.changed_ns else 0
-        self._metrics.rotation(ref.source, took_ns / 1e9 if version.changed_ns else None)
-        self._recorder.record(
-            Rotated(
-                time_ns=time.time_ns(),
-                source=ref.source,
-                secret=ref.path,
-                keys=len(keys),
-                volumes=len(volumes),
-                duration_us=took_ns // 1000,
-            )
-        )
-        for volume_id, told in self._notifier.rotated(volumes).items():
-            log.info(Event.NOTIFIED if told else Event.NOTIFY_FAILED, volume_id=volume_id, count=told)
-        for state in volumes:
-            self.account(state)
-
-    def account(self, state: VolumeState) -> None:
-        """Count what a volume shows now. Beyond a bound it is served all the same: bounds keep new volumes out, they do
-        not make an application stale."""
-        volume_id, sizes, most = state.plan.volume_id, self._volumes.sizes(state), state.plan.max_file_bytes
-        why = f"spec.limits.maxFileBytes: a file of {max(sizes)} bytes, more than {most}" if max(sizes) > most else ""
-        try:
-            self._ledger.resize(volume_id, sum(sizes))
-        except Refused as refusal:
-            self._ledger.settle(volume_id, sum(sizes))
-            why = str(refusal)
-        if why:
-            self._conditions.hold(Reason.QUOTA_EXCEEDED, volume_id, why)
-        else:
-            self._conditions.clear(Reason.QUOTA_EXCEEDED, volume_id)
+        if is_new:
+            self._last[ref] = time.monotonic()
 
     def _not_shown(self, ref: SecretRef, error: KernelSecretError | OSError) -> None:
         self._conditions.hold(Reason.ROTATION_FAILED, str(ref), said(error))
+        self._teller.not_shown(ref, said(error))
         log.error(Event.ROTATION_FAILED, secret=str(ref), **problem(error))
         if isinstance(error, KernelError):
             self._recorder.record(KernelLimit(time_ns=time.time_ns(), call=error.call, errno=error.name))

@@ -11,135 +11,17 @@ import socket
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
+from agent.setting_table import OPTIONS, PREFIX
 from kernelsecret.errors import Code, Refused
-from kernelsecret.names import DRIVER_NAME, HOST_WEBHOOK, PORT_AGENT, PORT_NODES
 from telemetry import options
-from telemetry.options import Option
-from telemetry.setting_types import (
-    Address,
-    absolute_path,
-    address,
-    audit_destination,
-    endpoint,
-    node_name,
-    number,
-    one_of,
-    optional_path,
-    socket_path,
-)
+from telemetry.setting_types import Address
 
-PREFIX = "KERNELSECRET_"
-
-OPTIONS = (
-    Option(
-        "node",
-        node_name,
-        "{hostname}",
-        "This node's name in the cluster (`spec.nodeName` by the downward API); the host's name otherwise.",
-    ),
-    Option(
-        "run_dir",
-        absolute_path,
-        "/run/kernelsecret",
-        "Sockets, the private bpffs and other things that live as long as the boot; 0700.",
-    ),
-    Option(
-        "state_dir",
-        absolute_path,
-        "{run_dir}/state",
-        "State files of published volumes, without secrets. They describe maps and mounts, which end with the boot, so"
-        " they belong on a file system that ends with it too: a state file that outlived them would describe volumes"
-        " that are not there.",
-    ),
-    Option(
-        "kubelet_dir",
-        absolute_path,
-        "/var/lib/kubelet",
-        "kubelet's `--root-dir`: target paths must lie in its `pods` folder.",
-    ),
-    Option(
-        "csi_socket",
-        socket_path,
-        "{kubelet_dir}/plugins/" + DRIVER_NAME + "/csi.sock",
-        "Where kubelet calls the CSI driver.",
-    ),
-    Option(
-        "registration_socket",
-        socket_path,
-        "{kubelet_dir}/plugins_registry/" + DRIVER_NAME + "-reg.sock",
-        "Where kubelet discovers the driver.",
-    ),
-    Option(
-        "admin_socket",
-        socket_path,
-        "{run_dir}/admin.sock",
-        "Where `kernelsecret-ctl status` and `trace` ask; root only.",
-    ),
-    Option(
-        "file_source_dir",
-        absolute_path,
-        "/etc/kernelsecret/secrets",
-        "The `file` source: secret `payments/db` is the folder `payments/db` in it.",
-    ),
-    Option(
-        "cluster",
-        one_of("auto", "api", "files"),
-        "auto",
-        "Where the cluster's own view of pods and policy comes from: the API server (`api`) or files; `auto` takes the"
-        " API server in a pod that has a service-account token, or where a kubeconfig is named.",
-    ),
-    Option(
-        "cluster_dir",
-        absolute_path,
-        "/etc/kernelsecret/cluster",
-        "Pods, interceptors and registrations as files, where there is no API server.",
-    ),
-    Option("kubeconfig", optional_path, "", "How to reach the API server from elsewhere than a pod of the cluster."),
-    Option(
-        "registrations_address",
-        address,
-        f"0.0.0.0:{PORT_AGENT}",
-        "Where the webhook hands registrations over, by mutual TLS (with the API server only).",
-    ),
-    Option(
-        "webhook_address",
-        endpoint,
-        f"{HOST_WEBHOOK}:{PORT_NODES}",
-        "The webhook's door for nodes: this node's certificate comes from there, and registrations that it lacks.",
-    ),
-    Option(
-        "identity_token",
-        absolute_path,
-        "/var/run/secrets/kernelsecret.io/identity/token",
-        "The agent's own service-account token for the audience `kernelsecret.io/identity`, which proves its node.",
-    ),
-    Option("http_address", address, "127.0.0.1:9473", "Health and metrics; anyone who can reach it can read them."),
-    Option(
-        "engine",
-        one_of("auto", "iter", "tmpfs"),
-        "auto",
-        "How volumes are served; `auto` takes what the probe shows to work.",
-    ),
-    Option(
-        "audit_log",
-        audit_destination,
-        "/var/log/kernelsecret/audit.jsonl",
-        "The audit log, one JSON line an event; `-` is standard output.",
-    ),
-    Option("log_level", one_of("debug", "info", "warning", "error"), "info", "What the log says at least."),
-    Option("cgroup_root", absolute_path, "/sys/fs/cgroup", "Where the host's cgroup file systems are seen."),
-    Option(
-        "events_per_second",
-        number(1, 100_000),
-        "100",
-        "Events that the kernel reports a second for one volume; the rest is counted.",
-    ),
-    Option("events_kept", number(0, 100_000), "256", "Events that a late `trace` can still see."),
-)
+if TYPE_CHECKING:
+    from agent.sources.vault.settings import VaultSettings
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,6 +35,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     registration_socket: Path
     admin_socket: Path
     file_source_dir: Path
+    vault_address: str
+    vault_ca_file: Path | None
+    vault_server_name: str
+    vault_crl_file: Path | None
+    vault_client_cert_file: Path | None
+    vault_client_key_file: Path | None
+    vault_approle_dir: Path | None
+    poll_floor: float
+    """Seconds."""
     cluster: str
     cluster_dir: Path
     kubeconfig: Path | None
@@ -193,8 +84,29 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         settings._check()
         return settings
 
+    def vault(self) -> VaultSettings | None:
+        """Where Vault is, None where this agent has none. Raises Refused that names the variable."""
+        if not self.vault_address:
+            given = [name for name in self.__struct_fields__ if name.startswith("vault_") and getattr(self, name)]
+            if given:
+                why = f"is not set, and {PREFIX}{given[0].upper()} is"
+                raise Refused(Code.INVALID_ARGUMENT, f"{PREFIX}VAULT_ADDRESS", why, "set both, or none")
+            return None
+        from agent.sources.vault.settings import VaultSettings
+
+        return VaultSettings(
+            self.vault_address,
+            ca_file=self.vault_ca_file,
+            client_cert_file=self.vault_client_cert_file,
+            client_key_file=self.vault_client_key_file,
+            crl_file=self.vault_crl_file,
+            server_name=self.vault_server_name,
+            approle_dir=self.vault_approle_dir,
+        )
+
     def _check(self) -> None:
         """The agent must not serve its own files as secrets, nor take them for a cluster's."""
+        self.vault()
         for outer in ("file_source_dir", "cluster_dir"):
             for inner in ("run_dir", "state_dir", "audit_log"):
                 path: Path | None = getattr(self, inner)
@@ -214,7 +126,7 @@ def misspelt(env: Iterable[str]) -> dict[str, str]:
 
 def page() -> str:
     """docs/settings.md, made from the options: `python -m agent.settings > docs/settings.md`."""
-    return options.page("Settings of the agent", OPTIONS, command="agent", module="agent/settings.py")
+    return options.page("Settings of the agent", OPTIONS, command="agent", module="agent/setting_table.py")
 
 
 if __name__ == "__main__":

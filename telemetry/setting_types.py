@@ -9,6 +9,8 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
+from kernelsecret.quantities import seconds
+
 SOCKET_PATH_BYTES = 107
 _NODE = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -102,6 +104,28 @@ def number(low: int, high: int) -> Callable[[str], int]:
 def optional_path(text: str) -> Path | None:
     """An absolute path; nothing is None."""
     return absolute_path(text) if text else None
+
+
+def optional_text(text: str) -> str:
+    """Printable text without spaces, which somebody else judges; may be empty."""
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("has a character in it that is neither a letter, a digit nor a sign")
+    return text
+
+
+def interval(least_s: float, most_s: float) -> Callable[[str], float]:
+    """A parser of durations such as `250ms`, in seconds."""
+
+    def parse(text: str) -> float:
+        try:
+            found = seconds(text)
+        except ValueError as problem:
+            raise ValueError(f"is {problem}") from None
+        if not least_s <= found <= most_s:
+            raise ValueError(f"is not from {least_s:g} s to {most_s:g} s")
+        return found
+
+    return parse
 
 
 def namespace_name(text: str) -> str:

@@ -5,7 +5,6 @@ A state file is written before the first step and after the last one, so a resta
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -64,6 +63,10 @@ class Volumes:
     def refs(self) -> set[SecretRef]:
         """Every secret that some volume shows."""
         return set(self._showing)
+
+    def followed(self) -> set[SecretRef]:
+        """Every secret that some volume shows with a right to it."""
+        return {ref for ref, shown in self._showing.items() if not all(state.ended for state in shown.values())}
 
     def check(self, plan: VolumePlan) -> bool:
         """Whether the volume is already published just so; refused where it is published otherwise, or cannot be."""
@@ -198,10 +201,10 @@ class Volumes:
         self.add(returned)
         engine.apply(returned)
 
-    def set_policy(self, volume_id: str, policy: OnUnavailable) -> None:
-        """What the volume's readers are to meet if the right ends: as the interceptor says while it holds."""
-        state = self._volumes[volume_id]
-        changed = replace(state, plan=dataclasses.replace(state.plan, on_unavailable=policy))
+    def set_plan(self, plan: VolumePlan) -> None:
+        """What the interceptor says now of a volume's future takes the place of what it said. Raises StateUnwritable,
+        and then the volume is as it was."""
+        changed = replace(self._volumes[plan.volume_id], plan=plan)
         self._states.save(changed)
         self.add(changed)
 

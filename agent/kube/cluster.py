@@ -43,11 +43,22 @@ class LivePod:
     """The host's pid of the pod's first task, where the view is one that may say so (files that root owns)."""
     deleted: bool = False
     """Deletion was asked for; its containers may still run."""
+    least_poll_s: float = 0.0
+    """The least time between two looks at a source that its namespace asks for."""
 
     @property
     def uses_sub_path(self) -> bool:
         """Whether any container mounts any of our volumes by subPath or subPathExpr."""
         return any(volume.uses_sub_path for volume in self.volumes.values())
+
+
+@dataclass(frozen=True, slots=True)
+class LiveNamespace:
+    """What of a namespace decides: its labels, and how often it lets sources be asked at most."""
+
+    name: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    least_poll_s: float = 0.0
 
 
 class Cluster(Protocol):

@@ -51,9 +51,9 @@ class FileCluster:
         found = self._pods.get(f"{namespace}.{name}")
         _agree(f"pod {namespace}.{name}", "metadata.namespace", found.namespace, namespace)
         _agree(f"pod {namespace}.{name}", "metadata.name", found.name, name)
-        own_name, labels = self._namespaces.get(namespace)
-        _agree(f"namespace {namespace}", "metadata.name", own_name, namespace)
-        return replace(found, namespace_labels=labels)
+        space = self._namespaces.get(namespace)
+        _agree(f"namespace {namespace}", "metadata.name", space.name, namespace)
+        return replace(found, namespace_labels=space.labels, least_poll_s=space.least_poll_s)
 
     async def interceptor(self, name: str, *, fresh: bool = False) -> SecretInterceptor:
         """The interceptor, valid."""

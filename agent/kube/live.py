@@ -7,13 +7,13 @@ a watch has not brought yet must refuse nobody.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import msgspec
 
-from agent.kube.cluster import LivePod
+from agent.kube.cluster import LiveNamespace, LivePod
 from agent.kube.pod_object import live_pod, namespace_of
 from agent.model import PodRef
 from apiclient import paths
@@ -31,14 +31,6 @@ LOOK_S = 2.0
 
 T = TypeVar("T")
 Ask = Callable[[PodRef], Awaitable[Registration]]
-
-
-@dataclass(frozen=True, slots=True)
-class Labels:
-    """A namespace: its name and its labels."""
-
-    name: str
-    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 class ApiCluster:
@@ -71,10 +63,10 @@ class ApiCluster:
         held = None if fresh or not self._pods.is_current else self._pods.items.get(f"{namespace}/{name}")
         if held is None or (uid and held.uid != uid):
             held = await self._asked(f"pod {namespace}/{name}", paths.pod(namespace, name), _pod)
-        labels = None if fresh or not self._namespaces.is_current else self._namespaces.items.get(namespace)
-        if labels is None:
-            labels = await self._asked(f"namespace {namespace}", paths.namespace(namespace), _namespace)
-        return replace(held, namespace_labels=labels.labels)
+        space = None if fresh or not self._namespaces.is_current else self._namespaces.items.get(namespace)
+        if space is None:
+            space = await self._asked(f"namespace {namespace}", paths.namespace(namespace), _namespace)
+        return replace(held, namespace_labels=space.labels, least_poll_s=space.least_poll_s)
 
     async def interceptor(self, name: str, *, fresh: bool = False) -> SecretInterceptor:
         """The interceptor, valid."""
@@ -104,7 +96,7 @@ class ApiCluster:
             group.create_task(self._look())
 
     @property
-    def _reflectors(self) -> tuple[Reflector[LivePod], Reflector[Labels], Reflector[SecretInterceptor]]:
+    def _reflectors(self) -> tuple[Reflector[LivePod], Reflector[LiveNamespace], Reflector[SecretInterceptor]]:
         return self._pods, self._namespaces, self._interceptors
 
     async def _look(self) -> None:
@@ -150,8 +142,8 @@ def _pod(raw: bytes) -> LivePod:
     return live_pod(_thing(raw, "v1", "Pod"), {}, trust_first_pid=False)
 
 
-def _namespace(raw: bytes) -> Labels:
-    return Labels(*namespace_of(_thing(raw, "v1", "Namespace")))
+def _namespace(raw: bytes) -> LiveNamespace:
+    return namespace_of(_thing(raw, "v1", "Namespace"))
 
 
 def _interceptor(raw: bytes) -> SecretInterceptor:
@@ -165,7 +157,7 @@ def _key_of(pod: LivePod) -> str:
     return f"{pod.namespace}/{pod.name}"
 
 
-def _name_of(namespace: Labels) -> str:
+def _name_of(namespace: LiveNamespace) -> str:
     return namespace.name
 
 

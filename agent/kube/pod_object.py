@@ -6,9 +6,11 @@ from collections.abc import Mapping
 
 import msgspec
 
-from agent.kube.cluster import CsiVolume, LivePod
-from kernelsecret.names import ANNOTATION_FIRST_PID, ATTRIBUTE_INTERCEPTOR, DRIVER_NAME
+from agent.kube.cluster import CsiVolume, LiveNamespace, LivePod
+from kernelsecret.names import ANNOTATION_FIRST_PID, ANNOTATION_POLL_INTERVAL, ATTRIBUTE_INTERCEPTOR, DRIVER_NAME
 from kernelsecret.problems import Invalid, Problem, from_decoder, quoted
+from kernelsecret.quantities import seconds
+from kernelsecret.validation_limits import MAX_INTERVAL_S
 
 
 class _Part(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
@@ -71,6 +73,7 @@ class _Pod(_Part, frozen=True, kw_only=True):
 class _NamespaceMeta(_Part, frozen=True, kw_only=True):
     name: str
     labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
 
 
 class _Namespace(_Part, frozen=True, kw_only=True):
@@ -109,14 +112,23 @@ def live_pod(thing: object, namespace_labels: Mapping[str, str], *, trust_first_
     )
 
 
-def namespace_of(thing: object) -> tuple[str, Mapping[str, str]]:
-    """Name and labels from what a JSON or YAML reader made of a Namespace. Raises Invalid with the field named."""
+def namespace_of(thing: object) -> LiveNamespace:
+    """What decides of what a JSON or YAML reader made of a Namespace. Raises Invalid with the field named."""
     try:
         namespace = msgspec.convert(thing, _Namespace)
     except msgspec.ValidationError as error:
         raise Invalid([from_decoder(str(error))]) from None
     _require(namespace.api_version, namespace.kind, "Namespace")
-    return namespace.metadata.name, namespace.metadata.labels or {}
+    meta = namespace.metadata
+    return LiveNamespace(meta.name, meta.labels or {}, _least_poll_s(meta.annotations or {}))
+
+
+def _least_poll_s(annotations: Mapping[str, str]) -> float:
+    """What cannot be read asks for nothing: a wish of the namespace's is no reason to keep its pods from starting."""
+    try:
+        return min(seconds(annotations.get(ANNOTATION_POLL_INTERVAL, "0s")), MAX_INTERVAL_S)
+    except ValueError:
+        return 0.0
 
 
 def _require(api_version: str, kind: str, wanted: str) -> None:

@@ -1,4 +1,4 @@
-"""Every metric of the agent: names, help texts and the only methods that change them. In memory: no I/O here.
+"""Every metric of the agent, and the only methods that change them. In memory: no I/O here.
 
 No label is a pod's name or a secret: `telemetry.metrics` says how.
 """
@@ -8,107 +8,23 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 
-from prometheus_client import Counter, Gauge, Histogram, generate_latest
+from prometheus_client import generate_latest
 
+from agent.observe.metric_table import DEFINITIONS, PREFIX
 from agent.observe.records import Rule
-from telemetry.metrics import OTHER, Definition, Registered, Words
-
-_P = "kernelsecret_"
-DEFINITIONS = (
-    Definition(_P + "rotations_total", Counter, ("source",), "Versions of secrets that replaced an earlier one."),
-    Definition(
-        _P + "rotation_duration_seconds",
-        Histogram,
-        (),
-        "From the source's change until every volume serves the new version and watchers are told.",
-    ),
-    Definition(_P + "volumes", Gauge, ("engine",), "Published volumes."),
-    Definition(
-        _P + "volumes_without_right",
-        Gauge,
-        ("policy",),
-        "Published volumes whose pod has lost its right to them: keep (the last value is served) or refuse.",
-    ),
-    Definition(
-        _P + "registrations_total",
-        Counter,
-        ("result",),
-        "Registrations that the webhook brought: held, or refused (also calls of strangers).",
-    ),
-    Definition(
-        _P + "registrations_asked_total",
-        Counter,
-        ("result",),
-        "Times that the webhook was asked for a registration; the result is ok or the refusal's code.",
-    ),
-    Definition(_P + "map_bytes", Gauge, ("namespace",), "Bytes of secret values held for the namespace's volumes."),
-    Definition(
-        _P + "map_quota_bytes",
-        Gauge,
-        ("namespace",),
-        "The most that the namespace may hold; absent where there is no bound.",
-    ),
-    Definition(_P + "map_entries", Gauge, ("map",), "Entries in use in one of the agent's BPF maps."),
-    Definition(_P + "map_max_entries", Gauge, ("map",), "Entries that the BPF map has room for."),
-    Definition(
-        _P + "reads_total", Counter, ("result",), "Reads of secret files as the kernel counted them: served or refused."
-    ),
-    Definition(
-        _P + "refusals_total",
-        Counter,
-        ("rule",),
-        "Reads that broke an access rule, by rule, as far as the kernel reported each one.",
-    ),
-    Definition(
-        _P + "syscalls_total",
-        Counter,
-        ("call", "result"),
-        "The agent's own calls into the kernel; the result is ok or the errno's name.",
-    ),
-    Definition(
-        _P + "dropped_events_total",
-        Counter,
-        ("at",),
-        "Events that were lost: in the kernel (rate limit or full ring buffer) or to a subscriber that was too slow.",
-    ),
-    Definition(
-        _P + "source_up",
-        Gauge,
-        ("source",),
-        "1 when the source can be read; the last good values are served when it cannot.",
-    ),
-    Definition(_P + "source_errors_total", Counter, ("source",), "Times that a source could not be read."),
-    Definition(
-        _P + "publish_duration_seconds",
-        Histogram,
-        ("result",),
-        "Time that a publish took; the result is ok or the gRPC code.",
-    ),
-    Definition(_P + "adopted_volumes", Gauge, (), "Volumes that this agent found and took over when it started."),
-    Definition(
-        _P + "degraded",
-        Gauge,
-        ("reason",),
-        "1 while the condition holds, see the guide for what to do about each reason.",
-    ),
-    Definition(_P + "audit_failures_total", Counter, (), "Audit lines that could not be written."),
-    Definition(
-        _P + "log_fields_dropped_total",
-        Counter,
-        (),
-        "Log fields that the allow-list kept out; more than 0 is a defect of the agent.",
-    ),
-)
+from telemetry.metrics import OTHER, Registered, Words
 
 
 class Metrics(Registered):
     """The agent's metrics in a registry of their own. Counts are non-negative, durations in seconds, sizes in bytes."""
 
     def __init__(self) -> None:
-        super().__init__(DEFINITIONS, _P)
+        super().__init__(DEFINITIONS, PREFIX)
         self.refresh: Callable[[], None] = lambda: None
         """Brings in what is counted elsewhere (in the kernel); called before the metrics are read."""
         self._source = Words("file", "vault", "kubernetes")
+        self._kind = Words(pattern=r"[a-z][a-z0-9-]{0,31}", limit=64)
+        self._login = Words("first", "again", "failing")
         self._engine = Words("iter", "rewrite", "tmpfs")
         self._policy = Words("keep", "refuse")
         self._brought = Words("held", "refused")
@@ -185,9 +101,30 @@ class Metrics(Registered):
         """Whether a source can be read."""
         self._gauge("source_up", self._source(source)).set(int(up))
 
-    def source_error(self, source: str) -> None:
-        """A source could not be read once more."""
-        self._counter("source_errors_total", self._source(source)).inc()
+    def source_error(self, source: str, kind: str) -> None:
+        """A source could not be read once more; `kind` is its own word for what happened."""
+        self._counter("source_errors_total", self._source(source), self._kind(kind)).inc()
+
+    def source_away(self, source: str, seconds: float) -> None:
+        """The whole source was away for so long."""
+        self._counter("source_down_seconds_total", self._source(source)).inc(seconds)
+
+    def source_login(self, source: str, result: str) -> None:
+        """A login: `first`, `again` or `failing`."""
+        self._counter("source_logins_total", self._source(source), self._login(result)).inc()
+
+    def source_secrets(self, source: str, *, good: int, failing: int, age_s: float) -> None:
+        """How many secrets are shown, and how long ago the source confirmed the one that waits longest."""
+        known = self._source(source)
+        self._gauge("source_secrets", known, "good").set(good)
+        self._gauge("source_secrets", known, "failing").set(failing)
+        self._gauge("source_age_seconds", known).set(age_s)
+
+    def source_leases(self, source: str, *, current: int, old: int) -> None:
+        """How many leases are held."""
+        known = self._source(source)
+        self._gauge("source_leases", known, "current").set(current)
+        self._gauge("source_leases", known, "old").set(old)
 
     def publish(self, result: str, seconds: float) -> None:
         """A publish ended after `seconds`: `ok` or a gRPC code (`PERMISSION_DENIED`)."""

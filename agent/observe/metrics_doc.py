@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 
-from agent.observe.metrics import DEFINITIONS
+from agent.observe.metric_table import DEFINITIONS
 from telemetry import metrics
 
 _HEAD = """\
 # Metrics
 
 Served on `http://127.0.0.1:9473/metrics` (`KERNELSECRET_HTTP_ADDRESS`), together with Prometheus' usual `process_*` of
-the agent. No label ever names a pod or a secret. This page is generated from `agent/observe/metrics.py`: edit that.
+the agent. No label ever names a pod or a secret. This page is generated from `agent/observe/metric_table.py`: edit
+that.
 """
 
 

@@ -124,7 +124,7 @@ class Unpublished:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rotated:
     """One version of one secret took the place of another in `volumes` volumes, `duration_us` after the source
-    changed.
+    changed. `version` is the source's name of it, never the value.
     """
 
     event: ClassVar[str] = "rotated"
@@ -134,6 +134,7 @@ class Rotated:
     keys: int
     volumes: int
     duration_us: int
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,8 @@ from typing import Any
 
 import typer
 
-from agent.settings import OPTIONS, Settings, misspelt
+from agent.setting_table import OPTIONS
+from agent.settings import Settings, misspelt
 from kernelsecret.cli.failures import CommandError, Exit, leave, need_root, say
 from kernelsecret.cli.flags import with_flags
 from kernelsecret.errors import Refused

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import pytest
 
 from agent.csi.client import CallError, KubeletClient, publish_message
 from tests.agent.harness import AGENT, DEADLINE_S, Node
+from tests.agent.tokens import brought, token
 from tests.agent.tree import Pod, files_of
 
 ONE = {"username": b"alice", "tls.crt": b"certificate-1"}
@@ -50,8 +50,8 @@ async def test_publishing_twice_is_a_refresh_and_so_is_a_fresh_token(node: Node,
     before = node.footprint()
     await node.publish(pod)
     for number in range(2):
-        tokens = {"vault": {"token": f"h.{number}.s", "expirationTimestamp": "2099-01-01T00:00:00Z"}}
-        message = publish_message(pod.volume_id, pod.target, pod.ref, pod.interceptor, tokens_json=json.dumps(tokens))
+        tokens = brought({"vault": token(pod.ref, "vault", mark=str(number))})
+        message = publish_message(pod.volume_id, pod.target, pod.ref, pod.interceptor, tokens_json=tokens)
         async with KubeletClient(node.csi_socket) as kubelet:
             await kubelet.publish(message)
     assert node.footprint() == before

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from agent.settings import OPTIONS
+from agent.setting_table import OPTIONS
 from kernelsecret.cli.agent_command import load
 from kernelsecret.cli.failures import CommandError, Exit
 from kernelsecret.cli.main import app

@@ -266,11 +266,12 @@ async def test_a_rotation_passes_those_by_whose_right_has_ended(desk: Desk) -> N
     desk.volumes.rotate(SecretVersion(DB, {"key": b"newer"}))
     assert desk.iter.rotated == [["csi-2"], []]
     assert (desk.volumes.following(DB), len(desk.volumes.showing(DB))) == ([], 2)
+    assert (desk.volumes.followed(), desk.volumes.refs()) == (set(), {DB})
 
 
 async def test_the_policy_of_a_published_volume_can_change(desk: Desk) -> None:
     await desk.volumes.publish(plan(), {})
-    desk.volumes.set_policy("csi-1", OnUnavailable.REFUSE)
+    desk.volumes.set_plan(plan(on_unavailable=OnUnavailable.REFUSE))
     desk.volumes.end_right("csi-1", "why")
     assert desk.iter.closed == {"csi-1"}
     (saved,) = desk.states.load()

@@ -97,7 +97,9 @@ def test_through_metrics(doors: tuple[Metrics, AuditLog, Recorder, Path], log_li
             ("syscall", (shape, 28)),
             ("dropped_events", (1, shape)),
             ("source_up", (shape, True)),
-            ("source_error", (shape,)),
+            ("source_error", (shape, shape)),
+            ("source_away", (shape, 1.0)),
+            ("source_login", (shape, shape)),
             ("publish", (shape, 0.1)),
             ("degraded", (shape, True)),
         )

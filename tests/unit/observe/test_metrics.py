@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from agent.observe.metrics import DEFINITIONS, Metrics
+from agent.observe.metric_table import DEFINITIONS
+from agent.observe.metrics import Metrics
 from agent.observe.records import Rule
 from tests.unit.telemetry.metric_checks import require_named, require_served
 
@@ -26,7 +27,11 @@ def use_everything(metrics: Metrics, word: str = "file") -> None:
     metrics.syscall(word, errno.ENOMEM)
     metrics.dropped_events(2, word)
     metrics.source_up(word, True)
-    metrics.source_error(word)
+    metrics.source_error(word, word)
+    metrics.source_away(word, 1.5)
+    metrics.source_login(word, word)
+    metrics.source_secrets(word, good=3, failing=1, age_s=0.5)
+    metrics.source_leases(word, current=1, old=2)
     metrics.publish(word, 0.01)
     metrics.adopted_volumes(7)
     metrics.degraded(word, True)
@@ -94,4 +99,4 @@ def test_text_that_is_not_well_formed_never_becomes_a_label(word: str) -> None:
         for name, value in sample.labels.items()
         if name != "le"
     }
-    assert served <= {"other", "app", "ok", "ENOMEM"}
+    assert served <= {"other", "app", "ok", "ENOMEM", "good", "failing", "current", "old"}

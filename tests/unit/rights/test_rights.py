@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,9 @@ from agent.rights import Rights
 from kernelsecret.errors import Code, Refused
 from kernelsecret.interceptor import SecretInterceptor
 from kernelsecret.registration import Registration
+from kernelsecret.validation import read_interceptor
 from telemetry.audit import AuditLog
+from tests.unit.contract.builders import changed
 from tests.unit.decision.test_decide import INTERCEPTOR, POD, plan
 from tests.unit.delivery.test_volumes import MemoryEngine
 
@@ -70,11 +73,24 @@ class Desk:
         self.conditions = Conditions(Metrics())
         self.hub = EventHub()
         self.source: Refused | None = None
+        self.fine: set[str] = set()
+        """Volumes whose source answers all the same."""
         recorder = Recorder(AuditLog(folder / "audit"), self.hub)
-        self.rights = Rights(self.view, self.volumes, self.fetch, ("file",), self.conditions, recorder)
+        self.calls: list[str] = []
+        self.ends = 0
+        self.rights = Rights(
+            self.view, self.volumes, self, ("file",), self.conditions, recorder, on_ended=self._note_end
+        )
 
-    async def fetch(self, plan: VolumePlan) -> Mapping[SecretRef, SecretVersion]:
-        if self.source:
+    def _note_end(self) -> None:
+        self.ends += 1
+
+    def holding(self, plan: VolumePlan) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    async def current(self, plan: VolumePlan) -> Mapping[SecretRef, SecretVersion]:
+        self.calls.append(plan.volume_id)
+        if self.source and plan.volume_id not in self.fine:
             raise self.source
         return {file.ref: SecretVersion(file.ref, {}) for file in plan.files}
 
@@ -186,17 +202,9 @@ async def test_one_source_that_is_away_keeps_no_other_volume_from_its_right(desk
     await desk.volumes.publish(replace(plan(), volume_id="csi-2", target_path=Path("/x/2")), {})
     desk.volumes.end_right("csi-2", "why")
     desk.view.held["interceptor"] = INTERCEPTOR
-    calls: list[str] = []
-
-    async def fetch(one: VolumePlan) -> Mapping[SecretRef, SecretVersion]:
-        calls.append(one.volume_id)
-        if one.volume_id == "csi-1":
-            raise Refused(Code.UNAVAILABLE, "file:payments/db", "is not there")
-        return {}
-
-    desk.rights._fetch = fetch
+    desk.source, desk.fine = Refused(Code.UNAVAILABLE, "file:payments/db", "is not there"), {"csi-2"}
     assert not await desk.judge()
-    assert (calls, desk.told()) == (["csi-1", "csi-2"], ["ended", "returned"])
+    assert (desk.calls, desk.told()) == (["csi-1", "csi-2"], ["ended", "returned"])
 
 
 async def test_the_policy_follows_the_interceptor_while_the_right_holds(desk: Desk) -> None:
@@ -205,6 +213,45 @@ async def test_the_policy_follows_the_interceptor_while_the_right_holds(desk: De
     state = desk.volumes.get("csi-1")
     assert state is not None
     assert state.plan.on_unavailable is OnUnavailable.KEEP, "the example keeps"
+
+
+async def test_how_soon_changes_are_shown_follows_the_interceptor_and_the_namespace(desk: Desk) -> None:
+    await desk.publish()
+    desk.view.held["interceptor"] = read_interceptor(
+        changed("spec.rotation", {"pollInterval": "2s", "minInterval": "7s", "revokeAfter": "1m"})
+    )
+    await desk.judge()
+    state = desk.volumes.get("csi-1")
+    assert state is not None
+    assert (state.plan.poll_s, state.plan.min_interval_s, state.plan.revoke_after_s) == (2, 7, 60)
+    desk.view.held["pod"] = replace(POD, least_poll_s=30.0)
+    await desk.judge()
+    state = desk.volumes.get("csi-1")
+    assert state is not None
+    assert state.plan.poll_s == 30
+    desk.view.held["pod"] = replace(POD, least_poll_s=0.1)
+    await desk.judge()
+    state = desk.volumes.get("csi-1")
+    assert state is not None
+    assert state.plan.poll_s == 2, "a namespace can only lengthen it"
+
+
+async def test_of_a_volume_without_a_right_nothing_follows(desk: Desk) -> None:
+    await refusing(desk)
+    before = desk.volumes.get("csi-1")
+    assert before is not None
+    desk.view.held["interceptor"] = read_interceptor(changed("metadata.deletionTimestamp", "2026-01-01T00:00:00Z"))
+    await desk.judge()
+    assert desk.volumes.get("csi-1") == before
+    assert desk.ends == 1
+
+
+async def test_values_are_read_anew_before_a_right_returns(desk: Desk) -> None:
+    await refusing(desk)
+    assert desk.calls == []
+    desk.view.held["interceptor"] = INTERCEPTOR
+    await desk.judge()
+    assert desk.calls == ["csi-1"]
 
 
 async def test_what_an_earlier_agent_said_is_said_again(desk: Desk) -> None:

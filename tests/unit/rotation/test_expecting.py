@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from agent.delivery.notify import Notifier
-from agent.delivery.quota import Ledger
-from agent.delivery.state import StateFiles
-from agent.delivery.volumes import Volumes
-from agent.model import EngineName, Observer, SecretRef, SecretVersion, SourceFacts
-from agent.observe.conditions import Conditions
-from agent.observe.events import EventHub
-from agent.observe.metrics import Metrics
-from agent.observe.recorder import Recorder
+from agent.model import SecretRef, SecretVersion
 from agent.prefetch import AT_ONCE, Prefetch
-from agent.rotation import Rotator
 from kernelsecret.errors import Code, Refused
 from kernelsecret.registration import Registration
 from kernelsecret.validation import read_interceptor
-from telemetry.audit import AuditLog
 from tests.unit.contract.builders import changed
-from tests.unit.delivery.test_volumes import MemoryEngine
-from tests.unit.rights.test_rights import View
+from tests.unit.serving import desk as serving
+from tests.unit.serving.desk import VALUES
 
 DB = SecretRef("file", "payments/db")
 REGISTRATION = Registration(
@@ -41,61 +30,12 @@ REGISTRATION = Registration(
 )
 
 
-class MemorySource:
-    """A source that counts who asks and who watches."""
-
-    name = "file"
-
-    def __init__(self) -> None:
-        self.value = b"one"
-        self.fetched = 0
-        self.observers: dict[SecretRef, Observer] = {}
-        self.failure: Refused | None = None
-
-    async def fetch(self, ref: SecretRef) -> SecretVersion:
-        self.fetched += 1
-        if self.failure:
-            raise self.failure
-        return SecretVersion(ref, {"password": self.value})
-
-    def watch(self, ref: SecretRef, observer: Observer) -> Callable[[], None]:
-        self.observers[ref] = observer
-
-        def stop() -> None:
-            self.observers.pop(ref, None)
-
-        return stop
-
-    def nudge(self, path: str) -> int:
-        return 0
-
-    def facts(self, ref: SecretRef) -> SourceFacts | None:
-        return None
-
-    def all_read(self, ref: SecretRef, label: str) -> None: ...
-
-    async def close(self) -> None:
-        self.observers.clear()
-
-
 class Desk:
     def __init__(self, folder: Path) -> None:
-        states = StateFiles(folder / "states")
-        engine = MemoryEngine(EngineName.TMPFS, states)
-        volumes = Volumes({EngineName.TMPFS: engine}, EngineName.TMPFS, states)
-        self.source, self.view = MemorySource(), View()
-        metrics = Metrics()
-        recorder = Recorder(AuditLog(folder / "audit"), EventHub())
-        self.rotator = Rotator(
-            volumes,
-            {"file": self.source, "kubernetes": self.source},
-            Notifier(None, None),
-            Ledger(),
-            metrics,
-            Conditions(metrics),
-            recorder,
-        )
-        self.prefetch = Prefetch(self.view, self.rotator, {"file": self.source, "kubernetes": self.source})
+        made = serving.Desk(folder)
+        self.source, self.kubernetes = made.source, made.kubernetes
+        self.view, self.rotator = made.view, made.parts.rotator
+        self.prefetch = Prefetch(self.view, self.rotator, made.parts.sources)
 
     async def registered(self) -> None:
         self.prefetch.registered(REGISTRATION)
@@ -109,17 +49,17 @@ def desk(tmp_path: Path) -> Desk:
 
 async def test_what_was_fetched_ahead_is_not_fetched_again(desk: Desk) -> None:
     await desk.registered()
-    assert (desk.source.fetched, set(desk.source.observers)) == (1, {DB})
-    assert (await desk.rotator.fetch(DB)).values == {"password": b"one"}
-    assert desk.source.fetched == 1
-    desk.rotator.close()
+    assert (desk.source.fetched, set(desk.source.observers)) == ([DB], {DB})
+    assert (await desk.rotator.fetch(DB)).values == VALUES
+    assert len(desk.source.fetched) == 1
+    await desk.rotator.close()
 
 
 async def test_a_change_in_between_is_what_the_publish_gets(desk: Desk) -> None:
     await desk.registered()
     desk.source.observers[DB].changed(SecretVersion(DB, {"password": b"two"}))
     assert (await desk.rotator.fetch(DB)).values == {"password": b"two"}
-    desk.rotator.close()
+    await desk.rotator.close()
 
 
 async def test_a_source_that_fails_in_between_is_asked_by_the_publish(desk: Desk) -> None:
@@ -128,7 +68,7 @@ async def test_a_source_that_fails_in_between_is_asked_by_the_publish(desk: Desk
     desk.source.failure = Refused(Code.NOT_FOUND, "file:payments/db", "is not there")
     with pytest.raises(Refused, match="is not there"):
         await desk.rotator.fetch(DB)
-    desk.rotator.close()
+    await desk.rotator.close()
 
 
 async def test_what_no_pod_came_for_is_forgotten(desk: Desk) -> None:
@@ -147,8 +87,8 @@ async def test_what_is_read_as_the_pod_waits_for_the_pod_and_what_is_read_as_the
     source = {"kubernetes": {"name": "db", "readAs": read_as}}
     desk.view.held["interceptor"] = read_interceptor(changed("spec.secrets.0.source", source))
     await desk.registered()
-    assert (desk.source.fetched, list(desk.source.observers)) == (len(refs), refs)
-    desk.rotator.close()
+    assert (desk.kubernetes.fetched, list(desk.kubernetes.observers)) == (refs, refs)
+    await desk.rotator.close()
 
 
 @pytest.mark.parametrize("what", ["interceptor", "source"])
@@ -160,7 +100,7 @@ async def test_what_cannot_be_had_ahead_is_left_to_the_publish(desk: Desk, what:
         desk.source.failure = refused
     await desk.registered()
     assert await asyncio.sleep(0, "nothing was raised")
-    desk.rotator.close()
+    await desk.rotator.close()
 
 
 async def test_a_flood_of_registrations_is_bounded(desk: Desk) -> None:
@@ -169,4 +109,4 @@ async def test_a_flood_of_registrations_is_bounded(desk: Desk) -> None:
     assert len(desk.prefetch._tasks) == AT_ONCE
     await desk.prefetch.close()
     assert not desk.prefetch._tasks
-    desk.rotator.close()
+    await desk.rotator.close()

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from agent import api_side
 from agent.api_side import uses_api
-from agent.settings import OPTIONS, Settings, misspelt
+from agent.setting_table import OPTIONS
+from agent.settings import Settings, misspelt
 from kernelsecret.errors import Code, Refused
 
 NODE = {"KERNELSECRET_NODE": "node-1"}

@@ -1,0 +1,95 @@
+"""The parts of an agent that serve volumes, put together: what each of them is given of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agent.contents import Contents
+from agent.credentials import Credentials
+from agent.delivery.notify import Notifier
+from agent.delivery.quota import Ledger
+from agent.delivery.volumes import Volumes
+from agent.gauges import Gauges
+from agent.kube.cluster import Cluster
+from agent.model import Source
+from agent.old_leases import OldLeases
+from agent.pod_tokens import PodTokens, Verify
+from agent.publisher import NodePublisher
+from agent.readers import ReadBook
+from agent.rights import Rights
+from agent.rotation import Rotator
+from agent.secrets_status import SecretsStatus
+from agent.showing import Showing
+from agent.teller import Teller
+from agent.telling import Telling
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """All of them, for one agent."""
+
+    volumes: Volumes
+    sources: Mapping[str, Source]
+    ledger: Ledger
+    rotator: Rotator
+    publisher: NodePublisher
+    rights: Rights
+    old_leases: OldLeases
+    secrets: SecretsStatus
+    gauges: Gauges
+
+
+def assemble(
+    node: str,
+    volumes: Volumes,
+    cluster: Cluster,
+    sources: Mapping[str, Source],
+    credentials: Credentials,
+    verify: Verify,
+    notifier: Notifier,
+    teller: Teller,
+    telling: Telling,
+) -> Parts:
+    """`credentials` are those that the sources read with."""
+    metrics, conditions, recorder = telling.metrics, telling.conditions, telling.recorder
+    ledger = Ledger()
+    readers = ReadBook(volumes.reads)
+    showing = Showing(volumes, notifier, ledger, metrics, conditions, recorder, readers)
+    rotator = Rotator(volumes, sources, showing, metrics, conditions, recorder, teller=teller)
+    contents = Contents(rotator, showing)
+    rights = Rights(
+        cluster,
+        volumes,
+        contents,
+        sources,
+        conditions,
+        recorder,
+        on_returned=showing.account,
+        on_ended=rotator.forget_unused,
+    )
+    publisher = NodePublisher(
+        node,
+        cluster,
+        volumes,
+        contents,
+        PodTokens(credentials, verify, volumes),
+        ledger,
+        metrics,
+        conditions,
+        recorder,
+        sources=sources,
+        on_published=rights.look,
+        on_ended=rotator.forget_unused,
+    )
+    return Parts(
+        volumes,
+        sources,
+        ledger,
+        rotator,
+        publisher,
+        rights,
+        OldLeases(volumes, sources, readers),
+        SecretsStatus(volumes, sources, readers, showing, conditions),
+        Gauges(volumes, sources, ledger, metrics),
+    )

@@ -1,0 +1,21 @@
+"""Who hears how the source of a secret does: those who show it. No I/O here."""
+
+from __future__ import annotations
+
+from agent.model import SecretRef
+
+
+class Teller:
+    """This one tells nobody."""
+
+    def down(self, ref: SecretRef, why: str) -> None:
+        """It cannot be read; the last good version is served. Said again while that lasts."""
+
+    def up(self, ref: SecretRef) -> None:
+        """It can be read again."""
+
+    def not_shown(self, ref: SecretRef, why: str) -> None:
+        """A new version cannot be shown; the last good one is served."""
+
+    def forget(self, ref: SecretRef) -> None:
+        """Nobody shows it any more."""
