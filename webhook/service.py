@@ -40,6 +40,11 @@ from webhook.keeping.keeper import Keeper
 from webhook.observe.metrics import Metrics
 from webhook.observe.trail import Trail
 from webhook.options import PREFIX
+from webhook.push.committing import Committer
+from webhook.push.door import SENDER, PushDoor, PushParts
+from webhook.push.keys import SenderKeys
+from webhook.push.named import Named
+from webhook.push.telling import Teller
 from webhook.server.admission import BIND, Door
 from webhook.server.app import App
 from webhook.server.peer import peer_certificate
@@ -83,6 +88,8 @@ class Webhook:
             on_outcome=self.metrics.handover,
             within_s=settings.handover_s,
         )
+        self.push_keys = SenderKeys(self.client, settings.namespace, on_change=self.metrics.push_keys)
+        self.committer = Committer(self.client, settings.namespace, on_write=self.metrics.notice_write)
         self.metrics.refresh = self._bring_in
         self._tls = LiveTls(asks_peer=False)
         self._nodes_tls = LiveTls(asks_peer=True)
@@ -97,7 +104,14 @@ class Webhook:
             async with asyncio.TaskGroup() as tasks:
                 background = [
                     tasks.create_task(job)
-                    for job in (self.trail.run(), self.view.run(), self.keeper.run(), self.handover.run())
+                    for job in (
+                        self.trail.run(),
+                        self.view.run(),
+                        self.keeper.run(),
+                        self.handover.run(),
+                        self.push_keys.run(),
+                        self.committer.run(),
+                    )
                 ]
                 leading = tasks.create_task(self.election.run(self._lead))
                 serving = [tasks.create_task(port.run_until_told()) for port in (admission, nodes)]
@@ -132,7 +146,21 @@ class Webhook:
             "/validate": door("validate", partial(validate, view=view, limit=limit)),
             "/bind": door(BIND, partial(binding, offer=self.handover.offer, limit=limit), looks=False),
         }
-        return App(doors, self.readiness, self.metrics)
+        app = App(doors, self.readiness, self.metrics)
+        self._push_door().add_to(app)
+        return app
+
+    def _push_door(self) -> PushDoor:
+        return PushDoor(
+            PushParts(
+                keys=self.push_keys,
+                committer=self.committer,
+                named=Named(self.view),
+                teller=Teller(self.trail.take, self.metrics.push),
+                senders=Limiter(*SENDER, asyncio.get_running_loop().time, what="sender"),
+                is_draining=lambda: self.readiness.is_draining,
+            )
+        )
 
     def _node_door(self) -> NodeDoor:
         monotonic = asyncio.get_running_loop().time

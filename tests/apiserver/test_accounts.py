@@ -18,6 +18,8 @@ from kernelsecret.names import (
     KEYS_OBJECT,
     LABEL_ENGINE,
     LEASE_WEBHOOK,
+    NOTICES_OBJECT,
+    PUSH_KEYS_OBJECT,
     SYSTEM_NAMESPACE,
     TRUST_OBJECT,
     WEBHOOK_CONFIGURATION,
@@ -124,9 +126,12 @@ def test_an_agent_reads_what_it_decides_by_and_no_secret(agent: Kubectl) -> None
     for words in (("list", "pods", "-A"), ("watch", "namespaces"), ("get", "secretinterceptors")):
         assert can(agent, *words)
     assert can(agent, "watch", f"configmaps/{TRUST_OBJECT}")
+    assert can(agent, "watch", f"configmaps/{NOTICES_OBJECT}")
     for words in (
         ("get", "secrets", "-A"),
         ("get", f"secrets/{KEYS_OBJECT}"),
+        ("get", f"secrets/{PUSH_KEYS_OBJECT}"),
+        ("update", f"configmaps/{NOTICES_OBJECT}"),
         ("list", "configmaps"),
         ("patch", "secretinterceptors"),
         ("patch", "pods", "-A"),
@@ -138,10 +143,13 @@ def test_an_agent_reads_what_it_decides_by_and_no_secret(agent: Kubectl) -> None
 
 def test_the_webhook_reads_no_secret_but_its_own(webhook: Kubectl) -> None:
     assert can(webhook, "get", f"secrets/{KEYS_OBJECT}")
+    assert can(webhook, "watch", f"secrets/{PUSH_KEYS_OBJECT}")
+    assert can(webhook, "update", f"configmaps/{NOTICES_OBJECT}")
     assert can(webhook, "update", f"mutatingwebhookconfigurations/{WEBHOOK_CONFIGURATION}")
     for words in (
         ("list", "secrets"),
         ("get", "secrets", "-A"),
+        ("update", f"secrets/{PUSH_KEYS_OBJECT}"),
         ("update", "mutatingwebhookconfigurations/other"),
         ("create", "mutatingwebhookconfigurations"),
         ("delete", "secretinterceptors"),
@@ -173,17 +181,18 @@ def made(kind: str, name: str, **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [("Secret", KEYS_OBJECT), ("ConfigMap", TRUST_OBJECT), ("Lease", LEASE_WEBHOOK)]
+    ("kind", "name"),
+    [("Secret", KEYS_OBJECT), ("ConfigMap", TRUST_OBJECT), ("ConfigMap", NOTICES_OBJECT), ("Lease", LEASE_WEBHOOK)],
 )
 def test_the_webhook_creates_what_it_keeps_and_nothing_beside(webhook: Kubectl, kind: str, name: str) -> None:
     tried = webhook.run("create", "-f-", "--dry-run=server", given=made(kind, name))
     assert tried.status == 0 or "already exists" in tried.err
     said = webhook.refused("create", "-f-", "--dry-run=server", given=made(kind, "other"))
-    assert "creates its own Secret, ConfigMap and Lease only" in said
+    assert "creates its own Secret, ConfigMaps and Lease only" in said
 
 
 def test_the_webhook_cannot_make_a_token_of_another_account(webhook: Kubectl) -> None:
     token = made("Secret", KEYS_OBJECT, type="kubernetes.io/service-account-token")
     token["metadata"]["annotations"] = {"kubernetes.io/service-account.name": ACCOUNT_AGENT}
     said = webhook.refused("create", "-f-", "--dry-run=server", given=token)
-    assert "creates its own Secret, ConfigMap and Lease only" in said
+    assert "creates its own Secret, ConfigMaps and Lease only" in said

@@ -7,6 +7,14 @@ from collections.abc import Callable
 from kernelsecret.errors import Code, Refused
 
 
+class TooOften(Refused):
+    """Asked too often; after `wait_s` there is one more."""
+
+    def __init__(self, field: str, wait_s: float) -> None:
+        self.wait_s = wait_s
+        super().__init__(Code.RESOURCE_EXHAUSTED, field, "asked too often", f"ask again in {wait_s:.0f} s")
+
+
 class Limiter:
     """`burst` at once and `per_s` a second for each name; names that have not asked for long are forgotten.
 
@@ -21,13 +29,11 @@ class Limiter:
         self._left: dict[str, tuple[float, float]] = {}
 
     def take(self, name: str) -> None:
-        """Count one. Raises Refused (RESOURCE_EXHAUSTED) where the name has none left."""
+        """Count one. Raises TooOften where the name has none left."""
         now = self._monotonic()
         left = self._now_left(name, now)
         if left < 1:
-            wait = (1 - left) / self._per_s
-            why = "asked too often"
-            raise Refused(Code.RESOURCE_EXHAUSTED, f"{self._what} {name}", why, f"ask again in {wait:.0f} s")
+            raise TooOften(f"{self._what} {name}", (1 - left) / self._per_s)
         self._left[name] = (left - 1, now)
         if len(self._left) > self._names:
             self._left = {name: kept for name, kept in self._left.items() if self._now_left(name, now) < self._burst}

@@ -50,6 +50,28 @@ DEFINITIONS = (
     Definition(_P + "handover_duration_seconds", Histogram, (), "From a binding to the end of its hand-over.", FAST),
     Definition(_P + "node_requests_total", Counter, ("outcome",), "What agents asked for on their port, by its end."),
     Definition(
+        _P + "pushes_total",
+        Counter,
+        ("outcome",),
+        "Pushes answered at /v1/push: accepted, or why not (docs/push.md lists them).",
+    ),
+    Definition(
+        _P + "push_duration_seconds",
+        Histogram,
+        (),
+        "From the first byte of a push that was accepted until it is written where agents watch.",
+        FAST,
+    ),
+    Definition(
+        _P + "notice_writes_total",
+        Counter,
+        ("result",),
+        "Writes of the ConfigMap of notices: ok, conflict (another replica was faster: tried again) or failed.",
+    ),
+    Definition(
+        _P + "push_keys", Gauge, ("state",), "Keys of senders in the Secret: usable, or refused (the log says why)."
+    ),
+    Definition(
         _P + "known_objects", Gauge, ("collection",), "Objects that are known: nodes, namespaces, interceptors."
     ),
     Definition(
@@ -98,6 +120,8 @@ class Metrics(Registered):
         self._refreshed = Words("read", "failed", "limited")
         self._handover = Words(pattern=_SLUG, limit=32)
         self._asked = Words(pattern=_SLUG, limit=32)
+        self._pushed = Words(pattern=_SLUG, limit=32)
+        self._noticed = Words("ok", "conflict", "failed")
         self._collection = Words("nodes", "namespaces", "interceptors", "pods")
         self._written = Words("ok", "failed")
         self._error = Words(pattern=r"[A-Za-z_][A-Za-z0-9_]{0,63}", limit=64)
@@ -145,6 +169,21 @@ class Metrics(Registered):
     def node_request(self, outcome: str) -> None:
         """An agent was answered."""
         self._counter("node_requests_total", self._asked(outcome)).inc()
+
+    def push(self, outcome: str, seconds: float | None = None) -> None:
+        """A push was answered; `seconds` are those until an accepted one was written."""
+        self._counter("pushes_total", self._pushed(outcome)).inc()
+        if seconds is not None:
+            self._histogram("push_duration_seconds").observe(seconds)
+
+    def notice_write(self, result: str) -> None:
+        """The notices were written, or could not be: `ok`, `conflict` or `failed`."""
+        self._counter("notice_writes_total", self._noticed(result)).inc()
+
+    def push_keys(self, usable: int, refused: int) -> None:
+        """How many senders have a key, and how many keys are not used."""
+        self._gauge("push_keys", "usable").set(usable)
+        self._gauge("push_keys", "refused").set(refused)
 
     def known(self, collection: str, count: int, age_s: float) -> None:
         """How many objects of a collection are known, and how old that may be."""

@@ -36,20 +36,38 @@ class Reviewed(NamedTuple):
     user: str = ""
 
 
+class Pushed(NamedTuple):
+    """A push, taken or refused: `outcome` says which, `sender` is a claim where the signature was not proven.
+
+    `times` is how many it stands for: the first of its kind is told at once, more of them are summed up.
+    """
+
+    event: str
+    time_ns: int
+    outcome: str
+    sender: str
+    address: str
+    secrets: str
+    why: str
+    times: int
+
+
+Record = Reviewed | Pushed
+
 _WHY_CHARACTERS = 1024
 _CHARACTERS = 512
 _encode = msgspec.json.Encoder().encode
 
 
-def to_line(record: Reviewed) -> bytes:
+def to_line(record: Record) -> bytes:
     """One JSON line, newline included, without what is empty. Raises TypeError for anything but the declared types."""
-    line: dict[str, str | bool] = {"time": rfc3339(record.time_ns)}
+    line: dict[str, str | int] = {"time": rfc3339(record.time_ns)}
     for name, value in zip(record._fields, record, strict=True):
         if name == "time_ns" or value == "":
             continue
         if isinstance(value, str):
             line[name] = clean(value, _WHY_CHARACTERS if name == "why" else _CHARACTERS)
-        elif isinstance(value, bool):
+        elif isinstance(value, int):  # a bool too
             line[name] = value
         else:
             raise TypeError(f"{name}: a record has no such type of field")

@@ -10,7 +10,7 @@ from pathlib import Path
 from telemetry.audit import AuditLog
 from telemetry.logkeys import Event
 from telemetry.logs import get_logger, problem
-from webhook.observe.records import Reviewed, to_line
+from webhook.observe.records import Record, to_line
 
 WAITING = 20_000
 """Records that wait at most; more are counted as lost. Under a hundred bytes each on average, beside shared texts."""
@@ -27,13 +27,13 @@ class Trail:
     ) -> None:
         self._on_lost = on_lost
         self._limit = limit
-        self._waiting: list[Reviewed] = []
+        self._waiting: list[Record] = []
         self._some = asyncio.Event()
         self._failed = False
         self._log = AuditLog(path, setting=setting, on_failure=self._note_failure)
         self._thread = ThreadPoolExecutor(1, "audit")
 
-    def take(self, record: Reviewed) -> None:
+    def take(self, record: Record) -> None:
         """Take one record; it is in the file within a fraction of a second."""
         if len(self._waiting) >= self._limit:
             self._on_lost(1)
@@ -68,7 +68,7 @@ class Trail:
 
     # In the thread, one batch after the other
 
-    def _write(self, batch: list[Reviewed]) -> int:
+    def _write(self, batch: list[Record]) -> int:
         """Append the records; how many were lost."""
         lines = []
         for record in batch:

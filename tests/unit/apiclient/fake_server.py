@@ -127,6 +127,7 @@ class FakeApiServer:
             return _status(200, "")
         if request.method in ("POST", "PUT", "PATCH"):
             body = await request.json()
+            found = self.objects.get(key)  # another may have written meanwhile
             asked = body.get("metadata", {}).get("resourceVersion") if isinstance(body, dict) else None
             if asked and found is not None and asked != found["metadata"]["resourceVersion"]:
                 return _status(409, "Conflict")
