@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from agent.engine_label import EngineLabel
 from agent.kube.live import ApiCluster
 from agent.model import EngineName
+from agent.notices import Notices, Nudge
 from agent.observe.conditions import Conditions, Reason
 from agent.observe.metrics import Metrics
 from agent.observe.recorder import Recorder
@@ -24,6 +25,7 @@ from apiclient.client import ApiClient
 from apiclient.connection import ACCOUNT_FOLDER, Connection, from_kubeconfig, in_cluster
 from kernelsecret.errors import Refused
 from kernelsecret.names import TRUST_OBJECT
+from kernelsecret.node_api import ServedSecret
 from kernelsecret.registration import Registration
 
 FILES, API = "files", "api"
@@ -50,6 +52,10 @@ class ApiSide:
         self._settings, self._metrics, self._conditions, self._recorder = settings, metrics, conditions, recorder
         self.on_registered: Callable[[Registration], None] = lambda registration: None
         """Who fetches ahead."""
+        self.nudge: Nudge = lambda source, path: 0
+        """Who looks at once at a secret that was pushed."""
+        self.served: Callable[[], Sequence[ServedSecret]] = tuple
+        """Who knows how the secrets of this node do; asked by the webhook every few seconds."""
         self._client = ApiClient(connection(settings), user_agent="kernelsecret-agent")
         listen, webhook = settings.registrations_address, settings.webhook_address
         self.room = RegistrationRoom(
@@ -60,8 +66,10 @@ class ApiSide:
                 on_refused=self._refused,
                 on_asked=metrics.registration_asked,
                 on_identity=self._identified,
+                served=lambda: self.served(),
             ),
         )
+        self.notices = Notices(self._client, lambda source, path: self.nudge(source, path))
         self.cluster = ApiCluster(self._client, settings.node, self.room.registration, self.room.forget)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -69,6 +77,7 @@ class ApiSide:
         """Listen for registrations. Raises Refused where the port cannot be had."""
         await self.room.start()
         self._tasks.append(asyncio.create_task(self._tell_of_no_identity()))
+        self._tasks.append(asyncio.create_task(self.notices.run()))
 
     def publish_engine(self, engine: EngineName, *, may_pass: bool) -> None:
         """Keep the Node's label so from now on."""

@@ -1,4 +1,5 @@
-"""The agent's door for admission, port 9474: PUT and GET of a pod's registration, for the webhook's certificate only.
+"""The agent's door for admission, port 9474, for the webhook's certificate only: PUT and GET of a pod's registration,
+and GET of how the secrets of this node do.
 
 TLS 1.3 with a client certificate that the current trust verifies; a node's own certificate is of the same authority and
 is refused by its name.
@@ -22,7 +23,17 @@ from agent.registrations.listener import TlsListener, bind
 from certs.signing import open_registration
 from kernelsecret.errors import Code, Refused
 from kernelsecret.names import HOST_WEBHOOK
-from kernelsecret.node_api import CONTENT_TYPE, MAX_BODY, PATH_REGISTRATIONS, STATUS, refusal_of
+from kernelsecret.node_api import (
+    CONTENT_TYPE,
+    MAX_BODY,
+    MOST_SERVED,
+    PATH_REGISTRATIONS,
+    PATH_SERVED,
+    STATUS,
+    Served,
+    ServedSecret,
+    refusal_of,
+)
 from kernelsecret.problems import quoted, shown
 from kernelsecret.registration import Registration, SignedRegistration
 from kernelsecret.trust import RegistrationKey
@@ -45,6 +56,8 @@ class DoorEvents:
     on_registered: Callable[[Registration], None] = lambda registration: None
     on_refused: Callable[[str, Refused], None] = lambda pod_uid, refused: None
     """The pod's UID as the path has it (escaped and cut), and why: for audit and metrics."""
+    served: Callable[[], Sequence[ServedSecret]] = tuple
+    """How the secrets of this node do."""
 
 
 class RegistrationDoor:
@@ -71,6 +84,7 @@ class RegistrationDoor:
             [
                 web.put(PATH_REGISTRATIONS + "/{uid}", self._put),
                 web.get(PATH_REGISTRATIONS + "/{uid}", self._get, allow_head=False),
+                web.get(PATH_SERVED, self._get_served, allow_head=False),
             ]
         )
         app.on_response_prepare.append(_no_banner)
@@ -170,6 +184,10 @@ class RegistrationDoor:
         if held is None:
             raise Refused(Code.NOT_FOUND, "podUid", "no registration is held for it", "it may have expired")
         return web.Response(body=msgspec.json.encode(held.signed), content_type=CONTENT_TYPE)
+
+    async def _get_served(self, _request: web.Request) -> web.Response:
+        answer = Served(secrets=tuple(self._events.served())[:MOST_SERVED])
+        return web.Response(body=msgspec.json.encode(answer), content_type=CONTENT_TYPE)
 
 
 def _require_webhook(request: web.Request) -> None:

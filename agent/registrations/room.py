@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from apiclient.client import ApiClient
 from apiclient.reflector import Reflector
 from kernelsecret.errors import Refused
 from kernelsecret.names import PORT_AGENT, PORT_NODES, SYSTEM_NAMESPACE, TRUST_OBJECT
+from kernelsecret.node_api import ServedSecret
 from kernelsecret.registration import Registration
 from kernelsecret.trust import Trust
 
@@ -43,7 +44,7 @@ class RoomSettings:
 
 @dataclass(frozen=True, slots=True)
 class RoomEvents:
-    """Who wants to know. All are called on the event loop."""
+    """Who wants to know, and who knows. All are called on the event loop."""
 
     on_registered: Callable[[Registration], None] = lambda registration: None
     """A registration was handed over: its values may be fetched ahead."""
@@ -53,6 +54,8 @@ class RoomEvents:
     """The webhook was asked: `ok` or the refusal's code."""
     on_identity: Callable[[Refused | None], None] = lambda refused: None
     """The certificate was renewed (None), or could not be."""
+    served: Callable[[], Sequence[ServedSecret]] = tuple
+    """Asked for what this node serves, for the webhook."""
 
 
 class RegistrationRoom:
@@ -89,7 +92,7 @@ class RegistrationRoom:
             lambda: self.trust.keys,
             self.book,
             now,
-            DoorEvents(events.on_registered, events.on_refused),
+            DoorEvents(events.on_registered, events.on_refused, events.served),
         )
         self._registrations = Registrations(
             settings.node,

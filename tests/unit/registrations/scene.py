@@ -23,7 +23,7 @@ from certs.signing import SigningKey, new_signing_key, sign_registration
 from certs.tls import client_context, load_pair
 from kernelsecret.errors import Refused
 from kernelsecret.names import HOST_WEBHOOK
-from kernelsecret.node_api import PATH_REGISTRATIONS, Refusal, node_host
+from kernelsecret.node_api import PATH_REGISTRATIONS, Refusal, ServedSecret, node_host
 from kernelsecret.registration import Registration, SignedRegistration
 
 NODE = "node-1"
@@ -122,6 +122,7 @@ class AgentDoor:
     keys: list[SigningKey]
     registered: list[Registration] = field(default_factory=list)
     refused: list[tuple[str, Refused]] = field(default_factory=list)
+    served: list[ServedSecret] = field(default_factory=list)
 
     @property
     def listener(self) -> TlsListener:
@@ -163,13 +164,16 @@ async def agent_door(on_registered: Callable[[Registration], None] | None = None
     contexts, book = node_contexts(issuer), RegistrationBook(clock.now)
     registered: list[Registration] = []
     refused: list[tuple[str, Refused]] = []
-    events = DoorEvents(on_registered or registered.append, lambda uid, why: refused.append((uid, why)))
+    served: list[ServedSecret] = []
+    events = DoorEvents(
+        on_registered or registered.append, lambda uid, why: refused.append((uid, why)), served=lambda: served
+    )
     door = RegistrationDoor(
         NODE, "127.0.0.1", 0, contexts, lambda: [one.public for one in keys], book, clock.now, events
     )
     await door.start()
     try:
-        yield AgentDoor(door, book, contexts, clock, issuer, keys, registered, refused)
+        yield AgentDoor(door, book, contexts, clock, issuer, keys, registered, refused, served)
     finally:
         await door.stop()
 
