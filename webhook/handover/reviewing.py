@@ -4,59 +4,34 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
 from apiclient import paths
 from apiclient.client import ApiClient, ApiError
+from apiclient.reviews import EXTRA_NODE, read_review, review_of
 from kernelsecret.errors import Code, Refused
 from kernelsecret.names import ACCOUNT_AGENT, AUDIENCE_IDENTITY, SYSTEM_NAMESPACE
 from kernelsecret.problems import quoted
 from webhook.handover.issuer import unasked
 
 AGENT_USER: Final = f"system:serviceaccount:{SYSTEM_NAMESPACE}:{ACCOUNT_AGENT}"
-EXTRA_NODE: Final = "authentication.kubernetes.io/node-name"
-"""What a token says that is bound to a pod: the node that the pod runs on."""
-
 _FIELD = "Authorization"
-
-
-class _User(msgspec.Struct, frozen=True):
-    username: str = ""
-    extra: dict[str, tuple[str, ...]] | None = None
-
-
-class _Status(msgspec.Struct, frozen=True):
-    authenticated: bool = False
-    user: _User = _User()
-    audiences: tuple[str, ...] | None = None
-
-
-class _Review(msgspec.Struct, frozen=True):
-    status: _Status = _Status()
-
-
-_reviews = msgspec.json.Decoder(_Review)
 
 
 def node_in(answer: bytes) -> str:
     """The node of the agent whose token was reviewed. Raises Refused for whoever else it is."""
-    try:
-        status = _reviews.decode(answer).status
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise Refused(Code.UNAVAILABLE, "TokenReview", "the API server's answer cannot be read") from None
-    if not status.authenticated:
+    found = read_review(answer)
+    if not found.authenticated:
         raise _denied("the token is not valid", "it may have expired, or be for another audience")
     # An API server that does not know audiences says nothing of them, and then the token may be meant for anybody.
-    if AUDIENCE_IDENTITY not in (status.audiences or ()):
+    if AUDIENCE_IDENTITY not in found.audiences:
         raise _denied(
             f"the token is not for the audience {AUDIENCE_IDENTITY}", "use a projected token of this audience"
         )
-    if status.user.username != AGENT_USER:
-        raise _denied(f"the token is of {quoted(status.user.username)}", f"only {AGENT_USER} gets a node's certificate")
-    nodes = (status.user.extra or {}).get(EXTRA_NODE, ())
-    if len(nodes) != 1 or not nodes[0]:
+    if found.username != AGENT_USER:
+        raise _denied(f"the token is of {quoted(found.username)}", f"only {AGENT_USER} gets a node's certificate")
+    node = found.only(EXTRA_NODE)
+    if not node:
         raise _denied("the token is bound to no node", "use a token that kubelet projected into the agent's pod")
-    return nodes[0]
+    return node
 
 
 class TokenReviewer:
@@ -67,13 +42,8 @@ class TokenReviewer:
 
     async def node_of(self, token: str) -> str:
         """The node of the agent that this token is of. Raises Refused, which holds nothing of the token."""
-        review = {
-            "apiVersion": "authentication.k8s.io/v1",
-            "kind": "TokenReview",
-            "spec": {"token": token, "audiences": [AUDIENCE_IDENTITY]},
-        }
         try:
-            answer = await self._client.create(paths.token_reviews(), msgspec.json.encode(review))
+            answer = await self._client.create(paths.token_reviews(), review_of(token, AUDIENCE_IDENTITY))
         except ApiError as error:
             raise unasked(error) from None
         return node_in(answer)

@@ -16,6 +16,7 @@ from fastapi import Request
 
 from apiclient.client import ApiClient
 from apiclient.connection import Connection
+from apiclient.reviews import EXTRA_NODE
 from certs.authority import Authority
 from certs.bundle import peer_hosts
 from certs.leaf import issue_node_leaf, issue_server_leaf, node_csr
@@ -33,7 +34,7 @@ from tests.unit.webhook.server.serving import serving as serving_port
 from webhook.handover.door import DoorParts, NodeDoor
 from webhook.handover.issuer import Issuer
 from webhook.handover.limits import Limiter
-from webhook.handover.reviewing import AGENT_USER, EXTRA_NODE, TokenReviewer
+from webhook.handover.reviewing import AGENT_USER, TokenReviewer
 from webhook.policy.interceptors import Interceptors
 from webhook.policy.nodes import Node, Nodes
 from webhook.policy.view import FixedView
