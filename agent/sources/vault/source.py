@@ -1,0 +1,369 @@
+"""The `vault` source: secrets of a Vault, each read as the pod that shows it.
+
+KV is polled (its metadata, where the policy lets them be read), credentials with a lease are kept alive and replaced
+before they die, what has an end of its own is made anew before that. See docs/vault.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from typing import Final, Protocol, TypeVar
+
+from agent.model import Observer, Safe, SecretRef, SecretVersion, SourceFacts
+from agent.sources.vault.availability import Availability
+from agent.sources.vault.errors import VaultError
+from agent.sources.vault.news import Labels, asked, steady_wall_clock
+from agent.sources.vault.records import Records
+from agent.sources.vault.rounds import Rounds
+from agent.sources.vault.watched import Door, Subscription, Tools, Watched
+from agent.vault_ref import SOURCE, Identity
+from kernelsecret.errors import Code, Refused
+
+LOOK_S: Final = 0.1
+"""Between two looks at one secret, however often somebody says that it has changed."""
+LINGER_S: Final = 10.0
+"""How long credentials outlive their last reader: a publish that failed is tried again, a pod is replaced."""
+SWEEP_S: Final = 60.0
+"""After so long an agent that was started again has taken over its volumes: what none of them wants is ended."""
+POLLS, CREDENTIALS = 32, 16
+"""Requests under way at a time: a database that hangs does not keep KV waiting."""
+_CLOSE_S = 2.0
+_SHORTEST_S, _LONGEST_RETRY_S, _LOOK_AGAIN_S = 0.1, 5.0, 10.0
+_JITTER = 0.05
+
+K = TypeVar("K")
+
+
+class Client(Door, Protocol):
+    """What is asked of the door to Vault: `agent.sources.vault.client.VaultClient`."""
+
+    availability: Availability
+
+    def on_new_token(self, callback: Callable[[Identity, float], None]) -> None: ...
+
+    def identities(self) -> list[Identity]: ...
+
+    def forget(self, identity: Identity) -> None: ...
+
+
+class VaultSource:
+    """Implements `agent.model.Source`. Made in a running loop. It does not close the client, which others may use.
+
+    `pace` gives seconds between two looks at a secret that has to be polled; it is asked again each time.
+    """
+
+    name = SOURCE
+
+    def __init__(
+        self,
+        client: Client,
+        safe: Safe,
+        pace: Callable[[SecretRef], float],
+        *,
+        linger_s: float = LINGER_S,
+        sweep_s: float = SWEEP_S,
+        wall_clock: Callable[[], float] | None = None,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._client, self._pace, self._linger_s, self._chance = client, pace, linger_s, chance
+        self._records = Records(safe)
+        clock = wall_clock or steady_wall_clock()
+        self._tools = Tools(client, self._records, Labels(safe), clock, chance)
+        self._loop = asyncio.get_running_loop()
+        self._polls = Rounds(self._look_after, self._admit, POLLS)
+        self._credentials = Rounds(self._look_after, self._admit, CREDENTIALS)
+        self._all: dict[SecretRef, Watched] = {}
+        self._by_path: dict[str, set[Watched]] = {}
+        self._by_identity: dict[Identity, set[Watched]] = {}
+        self._parked: set[Watched] = set()
+        self._closed = False
+        self._not_up = client.availability.on_up(self._up)
+        client.on_new_token(self._new_token)
+        self._sweeping = self._loop.call_later(sweep_s, self._sweep)
+
+    # agent.model.Source
+
+    async def fetch(self, ref: SecretRef) -> SecretVersion:
+        """The current version. Credentials that are still good are given as they are; everything else is looked at.
+
+        Raises Refused: why Vault does not give it to this reader, or does not serve.
+        """
+        watched = self._watched(ref)
+        try:
+            leases = watched.leases
+            if leases is not None and leases.is_good and leases.news() and watched.version:
+                return watched.version
+            await self._client.availability.require()
+            future: asyncio.Future[SecretVersion] = self._loop.create_future()
+            watched.waiting.append(future)
+            if watched.busy:
+                watched.again = True
+            else:
+                self._rounds(watched).hurry(watched)
+            return await future
+        finally:
+            self._check_idle(watched)
+
+    def watch(self, ref: SecretRef, observer: Observer) -> Callable[[], None]:
+        """Tell the observer of every version until the returned function is called.
+
+        Its first call tells the state at the start of watching (`changed_ns` 0), where there is one.
+        """
+        watched = self._watched(ref)
+        subscription = Subscription(observer)
+        watched.subscriptions.append(subscription)
+        watched.tell_state(subscription)
+        self._plan(watched)
+
+        def cancel() -> None:
+            subscription.active = False
+            if subscription in watched.subscriptions:
+                watched.subscriptions.remove(subscription)
+                self._check_idle(watched)
+
+        return cancel
+
+    def nudge(self, path: str) -> int:
+        """Look at once at what is read from this path of Vault's API, at most every LOOK_S seconds, the last time
+        after the last call. How many watched secrets that are."""
+        found = [watched for watched in self._by_path.get(path.strip("/"), ()) if watched.subscriptions]
+        for watched in found:
+            watched.nudged = True
+            if watched.busy:
+                watched.again = True
+            else:
+                self._soon(watched)
+        return len(found)
+
+    def facts(self, ref: SecretRef) -> SourceFacts | None:
+        """What is known of a watched secret."""
+        watched = self._all.get(ref)
+        return watched.facts(self._pace_of(ref)) if watched and watched.subscriptions else None
+
+    def all_read(self, ref: SecretRef, label: str) -> None:
+        """Leases of versions before this one are revoked after a grace."""
+        watched = self._all.get(ref)
+        if watched and watched.leases and watched.leases.all_read(label):
+            self._plan(watched)
+
+    async def close(self) -> None:
+        """Ask nothing more, and tell nothing. Leases live on, in the Safe, for the agent that comes next."""
+        self._closed = True
+        self._sweeping.cancel()
+        self._not_up()
+        for watched in self._all.values():
+            for subscription in watched.subscriptions:
+                subscription.active = False
+            watched.subscriptions.clear()
+        await asyncio.gather(self._polls.close(0), self._credentials.close(_CLOSE_S))
+        for watched in self._all.values():
+            self._answer(watched.waiting, Refused(Code.UNAVAILABLE, str(watched.asked.ref), "the agent is stopping"))
+
+    # Which secrets there are
+
+    def _watched(self, ref: SecretRef) -> Watched:
+        found = self._all.get(ref)
+        if found is None:
+            found = self._add(ref)
+        elif found.ended:
+            found.ended = False
+            if found.leases:
+                found.leases.book.wanted = True
+        return found
+
+    def _add(self, ref: SecretRef) -> Watched:
+        watched = Watched(asked(ref), self._tools)
+        watched.idle_s = self._loop.time()
+        self._all[ref] = watched
+        self._by_path.setdefault(watched.asked.path.strip("/"), set()).add(watched)
+        self._by_identity.setdefault(watched.asked.identity, set()).add(watched)
+        return watched
+
+    def _discard(self, watched: Watched) -> None:
+        path, identity = watched.asked.path.strip("/"), watched.asked.identity
+        self._polls.drop(watched)
+        self._credentials.drop(watched)
+        self._parked.discard(watched)
+        self._records.drop(watched.asked.ref)
+        del self._all[watched.asked.ref]
+        _unlist(self._by_path, path, watched)
+        _unlist(self._by_identity, identity, watched)
+        if identity not in self._by_identity:
+            self._client.forget(identity)
+
+    def _sweep(self) -> None:
+        """End what an earlier agent held and nobody wants: its volumes ended while there was no agent."""
+        for ref in self._records.refs():
+            if ref not in self._all:
+                self._end(self._add(ref))
+        for identity in self._client.identities():
+            if identity not in self._by_identity:
+                self._client.forget(identity)
+
+    def _check_idle(self, watched: Watched) -> None:
+        if watched.is_idle and not watched.ended and not self._closed:
+            watched.idle_s = self._loop.time()
+            watched.rest()
+            self._plan(watched)
+
+    def _end(self, watched: Watched) -> None:
+        watched.ended = True
+        if watched.leases is None:
+            self._discard(watched)
+        else:
+            watched.leases.book.wanted = False
+            self._plan(watched)
+
+    # When to look
+
+    def _rounds(self, watched: Watched) -> Rounds[Watched]:
+        return self._credentials if watched.leases else self._polls
+
+    def _plan(self, watched: Watched) -> None:
+        """Set when it is due next."""
+        if watched.busy or self._closed or self._all.get(watched.asked.ref) is not watched:
+            return
+        if watched.ended and watched.leases and watched.leases.book.is_over:
+            self._discard(watched)
+            return
+        rounds = self._rounds(watched)
+        at = self._due(watched)
+        if at is None:
+            rounds.drop(watched)
+        else:
+            rounds.put(watched, at)
+
+    def _due(self, watched: Watched) -> float | None:
+        now, times = self._loop.time(), []
+        if watched.is_idle and not watched.ended:
+            times.append(watched.idle_s + self._linger_s)
+        if watched.leases is not None:
+            step = watched.leases.next_step()
+            if step is not None:
+                # Not sooner than this after it was put off, nor so late that the loop cannot tell the time.
+                times.append(now + min(max(step.at_s - self._tools.wall_clock(), 0.0), 3600.0))
+        elif watched.subscriptions:
+            times.append(self._next_look(watched))
+        if watched.nudged:
+            times.append(watched.looked_s + LOOK_S)
+        return min(times, default=None)
+
+    def _next_look(self, watched: Watched) -> float:
+        if watched.looked_s < 0:  # never: not all at once after a start
+            return self._loop.time() + self._chance() * min(1.0, self._pace_of(watched.asked.ref))
+        pace = self._pace_of(watched.asked.ref)
+        if watched.retry_s is not None:
+            pace = min(max(pace, 1.0, watched.retry_s), _LONGEST_RETRY_S)
+        # A pace that is made shorter meanwhile counts soon.
+        return watched.looked_s + min(pace, _LOOK_AGAIN_S) * (1 + _JITTER * (2 * self._chance() - 1))
+
+    def _pace_of(self, ref: SecretRef) -> float:
+        return max(_SHORTEST_S, self._pace(ref))
+
+    def _soon(self, watched: Watched) -> None:
+        rounds = self._rounds(watched)
+        at = max(self._loop.time(), watched.looked_s + LOOK_S)
+        due = rounds.due_at(watched)
+        if due is None or due > at:
+            rounds.put(watched, at)
+
+    def _admit(self, watched: Watched) -> bool:
+        """Whether to look now that its time has come."""
+        availability = self._client.availability
+        if watched.is_idle and not watched.ended and self._loop.time() >= watched.idle_s + self._linger_s:
+            self._end(watched)
+            return False
+        if not availability.is_up and not watched.waiting:
+            self._parked.add(watched)
+            watched.report(watched.problem or str(availability.problem), changed=False)
+            return False
+        if watched.leases is None and not watched.nudged and not watched.waiting and self._is_early(watched):
+            self._plan(watched)
+            return False
+        return True
+
+    def _is_early(self, watched: Watched) -> bool:
+        pace = self._pace_of(watched.asked.ref)
+        is_long = pace > _LOOK_AGAIN_S and watched.retry_s is None
+        return is_long and watched.looked_s + pace > self._loop.time()
+
+    def _up(self) -> None:
+        """Vault serves again: everything is looked at within a second, no two in step."""
+        now = self._loop.time()
+        for watched in self._all.values():
+            if watched.leases is not None:
+                watched.leases.book.back()
+            if watched in self._parked or watched.problem:
+                self._rounds(watched).put(watched, now + self._chance())
+        self._parked.clear()
+
+    def _new_token(self, identity: Identity, ends_s: float) -> None:
+        facts = self._client.token_facts(identity)
+        for watched in tuple(self._by_identity.get(identity, ())):
+            if watched.leases is not None:
+                watched.leases.token_replaced(facts.name if facts else "", ends_s)
+                self._plan(watched)
+            elif watched.problem and not watched.busy:
+                self._soon(watched)
+
+    # Looking
+
+    async def _look_after(self, watched: Watched) -> None:
+        if watched.busy:  # put back meanwhile
+            watched.again = True
+            return
+        before, waiting = watched.version, watched.waiting
+        asked_for = watched.nudged or bool(waiting)
+        watched.waiting, watched.busy, watched.again, watched.nudged = [], True, False, False
+        watched.looked_s = self._loop.time()
+        result: SecretVersion | Refused = Refused(Code.INTERNAL, str(watched.asked.ref), "could not be read")
+        try:
+            changed = await watched.advance(asked=asked_for)
+            watched.retry_s = None
+            result = watched.version or result
+            self._answer(waiting, result)  # before the observers: whoever fetched has it
+            watched.report("", changed=changed, changed_ns=time.monotonic_ns() if before and changed else 0)
+        except Refused as refusal:
+            watched.retry_s = self._retry_s(refusal)
+            result = refusal
+            self._answer(waiting, refusal)
+            watched.report(self._said(refusal), changed=watched.version is not before)
+        finally:
+            self._answer(waiting, result)
+            watched.busy = False
+            if watched.is_idle:
+                watched.rest()
+            if watched.again or watched.waiting:
+                watched.again = False
+                if watched.waiting:
+                    self._rounds(watched).hurry(watched)
+                else:
+                    self._soon(watched)
+            else:
+                self._plan(watched)
+
+    def _retry_s(self, refusal: Refused) -> float:
+        return (refusal.retry_after_s or 0.0) if isinstance(refusal, VaultError) else 0.0
+
+    def _said(self, refusal: Refused) -> str:
+        """While Vault is away every secret says the same, whatever each request has met."""
+        problem = self._client.availability.problem
+        return str(problem if problem and isinstance(refusal, VaultError) and refusal.is_away else refusal)
+
+    def _answer(self, waiting: list[asyncio.Future[SecretVersion]], result: SecretVersion | Refused) -> None:
+        for future in waiting:
+            if future.done():
+                continue
+            if isinstance(result, Refused):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
+
+
+def _unlist(index: dict[K, set[Watched]], key: K, watched: Watched) -> None:
+    index[key].discard(watched)
+    if not index[key]:
+        del index[key]

@@ -1,0 +1,414 @@
+"""Credentials with a lease: kept alive, replaced before they die, and ended when nobody needs them any more."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from agent.sources.vault.errors import Kind, VaultError
+from agent.sources.vault.source import LINGER_S
+from kernelsecret.errors import Refused
+from tests.unit.sources.vault_source.fake_vault import FakeVault, Role
+from tests.unit.sources.vault_source.simulated import Agent, Observer, now, ref_of, run, wall
+
+CREDS = "database/creds/app"
+DB = ref_of(CREDS)
+
+
+def vault_with(**role: object) -> FakeVault:
+    vault = FakeVault()
+    vault.roles[CREDS] = Role(**role)  # type: ignore[arg-type]
+    return vault
+
+
+def test_credentials_are_renewed_and_never_minted_again_while_they_can_be_kept() -> None:
+    async def story() -> None:
+        vault, seen = vault_with(max_ttl=1e9), Observer()
+        agent = Agent(vault)
+        agent.source.watch(DB, seen)
+        await asyncio.sleep(3600)
+        assert len(vault.made) == 1
+        assert len(seen.versions) == 1
+        assert seen.versions[0].values == {"username": b"u1", "password": b"p1"}
+        assert 85 <= vault.count("renew") <= 120
+        assert (await agent.source.fetch(DB)).label == seen.versions[0].label
+        assert len(vault.made) == 1
+        facts = agent.source.facts(DB)
+        assert facts is not None
+        assert (facts.how, facts.old_leases, facts.problem) == ("lease", 0, "")
+        assert 20 < facts.lease_ends_ns / 1e9 - wall() <= 60
+        await agent.source.close()
+
+    run(story())
+
+
+def test_at_max_ttl_new_ones_are_there_before_the_old_ones_die_and_both_are_good_meanwhile() -> None:
+    async def story() -> None:
+        vault, seen = vault_with(ttl=60, max_ttl=600), Observer()
+        agent = Agent(vault)
+        agent.source.watch(DB, seen)
+        for _ in range(6000):
+            await asyncio.sleep(1)
+            newest = seen.versions[-1].values["password"].decode()
+            shown = vault.made[int(newest[1:]) - 1]
+            assert shown.alive(now())
+            assert len(vault.live()) <= 2
+        assert 10 <= len(vault.made) <= 12
+        overlaps = [old.last - new.at for old, new in zip(vault.made, vault.made[1:], strict=False)]
+        assert min(overlaps) > 15
+        await agent.source.close()
+
+    run(story())
+
+
+def test_old_credentials_are_renewed_until_every_reader_has_the_new_ones_and_revoked_then() -> None:
+    async def story() -> None:
+        vault, seen = vault_with(ttl=60, max_ttl=3600), Observer()
+        agent = Agent(vault)
+        agent.source.watch(DB, seen)
+        await asyncio.sleep(30)
+        vault.replace_token(vault.identities()[0], left_s=1000)
+        await asyncio.sleep(5)
+        old, new = vault.made
+        assert [version.values["password"] for version in seen.versions] == [b"p1", b"p2"]
+        await asyncio.sleep(300)  # five times its ttl
+        assert old.alive(now())
+        facts = agent.source.facts(DB)
+        assert facts is not None
+        assert facts.old_leases == 1
+        agent.source.all_read(DB, seen.versions[0].label)  # of the old one: nothing follows
+        agent.source.all_read(DB, "lease 00000000")
+        await asyncio.sleep(20)
+        assert old.alive(now())
+        told = now()
+        agent.source.all_read(DB, seen.versions[-1].label)
+        agent.source.all_read(DB, seen.versions[-1].label)
+        await asyncio.sleep(10)
+        assert 5 <= old.revoked - told < 5.1
+        assert new.alive(now())
+        assert vault.count("revoke") == 1
+        await agent.source.close()
+
+    run(story())
+
+
+def test_after_unpublish_everything_is_revoked_and_forgotten() -> None:
+    async def story() -> None:
+        vault = vault_with()
+        agent = Agent(vault)
+        cancel = agent.source.watch(DB, Observer())
+        await asyncio.sleep(30)
+        vault.replace_token(vault.identities()[0], left_s=1000)
+        await asyncio.sleep(5)
+        assert len(vault.live()) == 2
+        cancel()
+        await asyncio.sleep(LINGER_S - 1)
+        assert len(vault.live()) == 2
+        await asyncio.sleep(2)
+        assert not vault.live()
+        assert vault.count("revoke") == 2
+        assert len(vault.forgotten) == 1
+        assert not [name for name in agent.safe.names() if name.startswith("vault-lease:")]
+        await agent.source.close()
+
+    run(story())
+
+
+def test_a_publish_that_fails_and_is_tried_again_mints_once() -> None:
+    async def story() -> None:
+        vault = vault_with()
+        agent = Agent(vault)
+        for _ in range(5):
+            cancel = agent.source.watch(DB, Observer())
+            await agent.source.fetch(DB)
+            cancel()
+            await asyncio.sleep(LINGER_S - 1)
+        assert len(vault.made) == 1
+        assert len(vault.live()) == 1
+        await agent.source.close()
+
+    run(story())
+
+
+def test_many_who_ask_at_once_get_the_same_credentials() -> None:
+    async def story() -> None:
+        vault = vault_with()
+        agent = Agent(vault)
+        found = await asyncio.gather(*(agent.source.fetch(DB) for _ in range(20)))
+        assert len({version.label for version in found}) == 1
+        assert len(vault.made) == 1
+        await agent.source.close()
+
+    run(story())
+
+
+def test_a_restart_finds_values_and_leases_in_the_safe_and_asks_vault_for_nothing() -> None:
+    async def story() -> None:
+        vault = vault_with()
+        agent = Agent(vault)
+        agent.source.watch(DB, Observer())
+        await asyncio.sleep(30)
+        await agent.kill()
+        vault.asked.clear()
+        vault.down = True
+        await asyncio.sleep(3)
+        await agent.start()
+        seen = Observer()
+        agent.source.watch(DB, seen)
+        await asyncio.sleep(1)
+        assert seen.value == b"p1"
+        assert (await agent.source.fetch(DB)).values["password"] == b"p1"
+        assert not vault.asked
+        vault.down = False
+        await asyncio.sleep(3600)
+        assert len(vault.made) <= 7
+        await agent.source.close()
+
+    run(story())
+
+
+def test_leases_that_were_left_while_no_agent_ran_are_revoked_by_the_next() -> None:
+    async def story() -> None:
+        vault = vault_with(max_ttl=1e9)
+        agent = Agent(vault)
+        agent.source.watch(DB, Observer())
+        await asyncio.sleep(10)
+        await agent.kill()
+        await agent.start()
+        await asyncio.sleep(70)
+        assert not vault.live()
+        assert len(vault.forgotten) == 1
+        await agent.source.close()
+
+    run(story())
+
+
+def test_a_mint_whose_answer_never_came_is_not_forgotten_by_the_next_agent() -> None:
+    async def story() -> None:
+        vault = vault_with()
+        agent = Agent(vault)
+        vault.cut = True
+        with pytest.raises(Refused):
+            await agent.source.fetch(DB)
+        assert len(vault.live()) == 1
+        await agent.kill()
+        await agent.start()
+        await asyncio.sleep(61)
+        assert vault.forgotten  # the token is revoked, and its leases with it
+        assert not vault.live()
+        await agent.source.close()
+
+    run(story())
+
+
+def test_an_administrator_who_revokes_and_pushes_is_heard_at_once() -> None:
+    async def story() -> None:
+        vault, seen = vault_with(max_ttl=1e9), Observer()
+        agent = Agent(vault)
+        agent.source.watch(DB, seen)
+        await asyncio.sleep(10)
+        assert agent.source.nudge(CREDS) == 1
+        await asyncio.sleep(1)
+        assert len(vault.made) == 1  # it is still good
+        vault.end(vault.made[0])
+        agent.source.nudge(f"/{CREDS}/")
+        await asyncio.sleep(0.5)
+        assert seen.value == b"p2"
+        await agent.source.close()
+
+    run(story())
+
+
+def test_a_lease_that_is_gone_is_noticed_at_the_next_renewal() -> None:
+    async def story() -> None:
+        vault, seen = vault_with(max_ttl=1e9), Observer()
+        agent = Agent(vault)
+        agent.source.watch(DB, seen)
+        await asyncio.sleep(10)
+        vault.end(vault.made[0])
+        await asyncio.sleep(40)
+        assert seen.value == b"p2"
+        await agent.source.close()
+
+    run(story())
+
+
+def test_leases_that_cannot_be_renewed_are_replaced_when_a_third_is_left() -> None:
+    async def story() -> None:
+        vault, seen = vault_with(renewable=False, ttl=90, max_ttl=90), Observer()
+        agent = Agent(vault)
+        agent.source.watch(DB, seen)
+        await asyncio.sleep(900)
+        assert vault.count("renew") == 0
+        gaps = [new.at - old.at for old, new in zip(vault.made, vault.made[1:], strict=False)]
+        assert all(50 <= gap <= 61 for gap in gaps)
+        await agent.source.close()
+
+    run(story())
+
+
+def test_where_renewals_fail_for_another_reason_new_ones_are_asked_for_before_the_old_die() -> None:
+    async def story() -> None:
+        vault, seen = vault_with(max_ttl=1e9), Observer()
+        agent = Agent(vault)
+        agent.source.watch(DB, seen)
+        await asyncio.sleep(1)
+        renew = vault.renew_lease
+
+        async def broken(identity: object, lease_id: str, increment_s: int) -> object:
+            raise VaultError(Kind.BAD_ANSWER, lease_id, "internal error")
+
+        vault.renew_lease = broken  # type: ignore[method-assign,assignment]
+        await asyncio.sleep(60)
+        assert len(vault.made) == 2
+        assert vault.made[1].at < vault.made[0].ends
+        assert "internal error" in seen.failures[0]
+        assert seen.value == b"p2"
+        vault.renew_lease = renew  # type: ignore[method-assign]
+        await agent.source.close()
+
+    run(story())
+
+
+def test_who_may_not_revoke_lets_the_lease_run_out_in_a_second() -> None:
+    async def story() -> None:
+        vault = vault_with()
+        vault.forbidden.add("revoke *")
+        agent = Agent(vault)
+        cancel = agent.source.watch(DB, Observer())
+        await asyncio.sleep(10)
+        cancel()
+        await asyncio.sleep(LINGER_S + 2)
+        assert not vault.live()
+        await agent.source.close()
+
+    run(story())
+
+
+def test_an_outage_longer_than_the_lease_ends_in_new_credentials_within_seconds() -> None:
+    async def story() -> None:
+        vault, seen = vault_with(ttl=60), Observer()
+        agent = Agent(vault)
+        agent.source.watch(DB, seen)
+        await asyncio.sleep(10)
+        vault.down = True
+        await asyncio.sleep(4 * 3600)
+        assert seen.value == b"p1"
+        assert "nobody listens" in seen.failures[-1]
+        assert len(seen.failures) == 1
+        with pytest.raises(Refused, match="nobody listens"):
+            await agent.source.fetch(DB)
+        vault.down = False
+        back = now()
+        await asyncio.sleep(5)
+        assert seen.value == b"p2"
+        assert seen.heard[-1][0] - back < 3
+        await agent.source.close()
+
+    run(story())
+
+
+def test_what_is_issued_without_a_lease_is_issued_anew_before_it_ends_and_survives_a_restart() -> None:
+    async def story() -> None:
+        vault, seen = FakeVault(), Observer()
+        ref = ref_of("pki/issue/web", common_name="web.example.com")
+        vault.issued["pki/issue/web"] = lambda number, at: {
+            "certificate": f"cert {number}",
+            "expiration": int(at) + 3600,
+            "ca_chain": ["a", "b"],
+        }
+        agent = Agent(vault)
+        agent.source.watch(ref, seen)
+        await asyncio.sleep(1800)
+        assert seen.versions[-1].values["certificate"] == b"cert 1"
+        assert seen.versions[-1].values["ca_chain"] == b'["a","b"]'
+        await agent.kill()
+        await agent.start()
+        seen = Observer()
+        agent.source.watch(ref, seen)
+        await asyncio.sleep(100)
+        assert vault.count("write", "pki/issue") == 1
+        assert seen.versions[-1].values["certificate"] == b"cert 1"
+        await asyncio.sleep(1200)
+        assert vault.count("write", "pki/issue") == 2
+        facts = agent.source.facts(ref)
+        assert facts is not None
+        assert (facts.how, facts.old_leases) == ("issued anew before it ends", 0)
+        await agent.source.close()
+
+    run(story())
+
+
+def test_credentials_that_cannot_be_shown_are_revoked_and_not_asked_for_again_and_again() -> None:
+    async def story() -> None:
+        vault = vault_with(data=lambda number: {"password": "x" * (1 << 21)})
+        agent = Agent(vault)
+        agent.source.watch(DB, seen := Observer())
+        for _ in range(5):
+            with pytest.raises(Refused, match="has more than 1048576 bytes"):
+                await agent.source.fetch(DB)
+            await asyncio.sleep(2)
+        assert len(vault.made) == 1
+        assert not vault.live()
+        assert "1048576" in seen.failures[-1]
+        await agent.source.close()
+
+    run(story())
+
+
+def test_values_too_large_for_the_safe_are_minted_anew_after_a_restart_and_the_lease_is_not_lost() -> None:
+    async def story() -> None:
+        vault = vault_with(data=lambda number: {"password": f"{number}" + "x" * 100_000}, max_ttl=1e9)
+        agent = Agent(vault)
+        agent.source.watch(DB, Observer())
+        await asyncio.sleep(10)
+        facts = agent.source.facts(DB)
+        assert facts is not None
+        assert facts.problem == "too large to be kept for a restart of the agent"
+        await agent.kill()
+        await agent.start()
+        agent.source.watch(DB, seen := Observer())
+        await asyncio.sleep(10)
+        assert (seen.value or b"")[:1] == b"2"
+        assert len(vault.live()) == 2
+        agent.source.all_read(DB, seen.versions[-1].label)
+        await asyncio.sleep(10)
+        assert len(vault.live()) == 1
+        await agent.source.close()
+
+    run(story())
+
+
+def test_a_token_that_ended_while_no_agent_ran_means_new_credentials_at_once() -> None:
+    async def story() -> None:
+        vault = vault_with(max_ttl=1e9)
+        agent = Agent(vault)
+        agent.source.watch(DB, Observer())
+        await asyncio.sleep(10)
+        await agent.kill()
+        vault.replace_token(vault.identities()[0], left_s=-1)
+        await agent.start()
+        agent.source.watch(DB, seen := Observer())
+        await asyncio.sleep(2)
+        assert seen.value == b"p2"
+        await agent.source.close()
+
+    run(story())
+
+
+def test_nothing_of_a_value_shows_in_words() -> None:
+    async def story() -> None:
+        vault = vault_with()
+        agent = Agent(vault)
+        agent.source.watch(DB, Observer())
+        await asyncio.sleep(2)
+        watched = agent.source._all[DB]
+        assert watched.leases is not None
+        shown = f"{watched.leases.book.held} {watched.leases.news()} {watched.version} {agent.source.facts(DB)}"
+        assert "p1" not in shown
+        assert "u1" not in shown
+        assert "/0001" not in shown
+        await agent.source.close()
+
+    run(story())
