@@ -208,7 +208,14 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-@given(st.sampled_from(["spec", "spec.secrets", "spec.secrets.0", "spec.access", "spec.limits", "metadata"]), JSON)
+ANYWHERE = [
+    *("metadata", "spec", "spec.secrets", "spec.secrets.0", "spec.access", "spec.limits", "spec.rotation.revokeAfter"),
+    *(f"spec.secrets.0.source.vault{field}" for field in ("", ".path", ".role", ".auth.mount", ".parameters")),
+    *(f"spec.secrets.0.files.0.{field}" for field in ("key", "jsonPointer", "template")),
+]
+
+
+@given(st.sampled_from(ANYWHERE), JSON)
 def test_whatever_is_written_is_read_or_refused_in_one_line_of_ascii(path: str, value: Any) -> None:
     told = told_of(changed(path, value))
     assert all(problem.field and problem.why for problem in told)
