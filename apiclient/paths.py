@@ -91,6 +91,11 @@ def events(namespace: str) -> str:
     return _in("/apis/events.k8s.io/v1", namespace, "events")
 
 
+def event(namespace: str, name: str) -> str:
+    """One Event."""
+    return f"{events(namespace)}/{_part(name, 'name')}"
+
+
 def leases(namespace: str) -> str:
     """The Leases of a namespace."""
     return _in("/apis/coordination.k8s.io/v1", namespace, "leases")

@@ -37,6 +37,7 @@ class Event(StrEnum):
     WEBHOOK_FAILED = "webhook failed"
     REVIEW_FAILED = "review failed"
     STATUS_FAILED = "status could not be written"
+    AGENT_SILENT = "agent does not say how its secrets do"
     # volumes
     PUBLISHED = "volume published"
     PUBLISH_REFUSED = "publish refused"
@@ -101,6 +102,7 @@ class Event(StrEnum):
     WATCH_SYNCED = "collection listed"
     OBJECT_UNREADABLE = "object cannot be used"
     CALLBACK_FAILED = "change could not be handled"
+    EVENT_LOST = "event of a pod could not be written"
     REFRESH_FAILED = "object could not be read again"
     CREDENTIAL_STALE = "credential cannot be read again"
     LEADING = "leading"
