@@ -79,11 +79,14 @@ class Webhook:
         self.keeper = Keeper(self.client, Policy(hosts=_hosts(settings)), namespace=settings.namespace)
         self.readiness = Readiness(self.view, self.keeper)
         self.election = LeaderElection(self.client, settings.namespace, LEASE_WEBHOOK, settings.identity)
-        self.status = StatusController(self.client, self.view, on_write=self.metrics.status_write)
+        self.agents = Agents(self.keeper.client_context, port=settings.agent_port)
+        self.status = StatusController(
+            self.client, self.view, ask=self.agents.served, on_write=self.metrics.status_write
+        )
         self.issuer = Issuer(self.client, self.view, self._refresh_for_issuer, self.keeper.signing_key, _utc_now)
         self.handover = Handover(
             self.issuer,
-            Agents(self.keeper.client_context, port=settings.agent_port),
+            self.agents,
             self.view.nodes,
             on_outcome=self.metrics.handover,
             within_s=settings.handover_s,

@@ -19,12 +19,14 @@ from apiclient.backoff import Backoff
 from apiclient.client import ApiClient
 from apiclient.reflector import Reflector
 from kernelsecret.errors import Refused
-from kernelsecret.interceptor import InterceptorStatus
+from kernelsecret.interceptor import InterceptorStatus, SecretInterceptor
 from kernelsecret.names import FINALIZER_IN_USE, LABEL_INJECTED, LABEL_INJECTED_YES
 from telemetry.logkeys import Event
 from telemetry.logs import get_logger, problem
 from telemetry.text import rfc3339
+from webhook.cluster.asking import Ask, Asking, nobody
 from webhook.cluster.objects import Interceptor
+from webhook.cluster.served import Summary, summed
 from webhook.cluster.usage import Usage, UsingPod, add, desired_status, is_given, read_using_pod
 from webhook.cluster.view import ClusterView
 
@@ -52,6 +54,7 @@ class StatusController:
         client: ApiClient,
         view: ClusterView,
         *,
+        ask: Ask = nobody,
         on_write: Callable[[str], None] = lambda result: None,
         quiet_s: float = QUIET_S,
         clock: Callable[[], float] = time.monotonic,
@@ -64,12 +67,13 @@ class StatusController:
         self._pods: dict[str, dict[str, UsingPod]] = {}
         self._labels: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = {}
         self._unused_since: dict[str, float] = {}
+        self._on_nodes: Counter[str] = Counter()
+        self.asking = Asking(ask, self._agent_address, self._changed.set)
         view.on_change = self._changed.set
 
     async def lead(self) -> None:
-        """Watch, count and write until cancelled."""
-        self._pods.clear()
-        self._unused_since.clear()
+        """Watch, ask, count and write until cancelled."""
+        self._forget()
         reflector = Reflector(
             self._client,
             paths.pods(),
@@ -81,10 +85,14 @@ class StatusController:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(reflector.run())
+                tasks.create_task(self.asking.run())
                 await self._rounds(reflector)
         finally:
-            self._pods.clear()
-            self._labels.clear()
+            self._forget()
+
+    def _forget(self) -> None:
+        for kept in (self._pods, self._labels, self._unused_since, self._on_nodes, self.asking):
+            kept.clear()
 
     async def _rounds(self, pods: Reflector[UsingPod]) -> None:
         self._changed.set()
@@ -113,26 +121,44 @@ class StatusController:
         slots = asyncio.Semaphore(AT_ONCE)
         writes = []
         for interceptor in list(self._view.interceptor_reflector.items.values()):
-            usage = await self._usage(interceptor)
-            made = list(self._writes(interceptor, usage, engines, can_release))
+            usage, on_nodes = await self._usage(interceptor)
+            summary = None
+            if isinstance(interceptor, SecretInterceptor):
+                summary = summed(interceptor, on_nodes, self.asking.reports)
+            made = list(self._writes(interceptor, usage, engines, summary, can_release))
             if made:
                 writes.append(self._write_in_order(slots, made))
         return all(await asyncio.gather(*writes))
 
-    async def _usage(self, interceptor: Interceptor) -> Usage:
+    async def _usage(self, interceptor: Interceptor) -> tuple[Usage, Mapping[str, int]]:
+        """Sums, and how many of the pods each node has."""
         usage = Usage()
+        on_nodes: Counter[str] = Counter()
         namespaces: set[str] = set()
         holding = list(self._pods.get(interceptor.metadata.name, {}).values())
         for start in range(0, len(holding), _PART):
-            usage = add(usage, holding[start : start + _PART], namespaces, lambda pod: self._given(pod, interceptor))
+            part = holding[start : start + _PART]
+            usage = add(usage, part, namespaces, lambda pod: self._given(pod, interceptor))
+            on_nodes.update(pod.node for pod in part)
             await asyncio.sleep(0)
-        return usage
+        return usage, on_nodes
+
+    def _agent_address(self, node: str) -> str | None:
+        if not self._on_nodes[node]:
+            return None
+        found = self._view.nodes.get(node)
+        return found.address if found else ""
 
     def _given(self, pod: UsingPod, interceptor: Interceptor) -> bool:
         return is_given(pod, interceptor, self._view.namespace_labels(pod.namespace))
 
     def _writes(
-        self, interceptor: Interceptor, usage: Usage, engines: Mapping[str, int], can_release: bool
+        self,
+        interceptor: Interceptor,
+        usage: Usage,
+        engines: Mapping[str, int],
+        summary: Summary | None,
+        can_release: bool,
     ) -> Iterable[tuple[str, bytes]]:
         """Path and body of each merge patch that is due."""
         meta = interceptor.metadata
@@ -149,7 +175,7 @@ class StatusController:
             yield paths.interceptor(meta.name), msgspec.json.encode(change)
             if not hold and meta.deletion_timestamp:
                 return  # it is gone with this
-        status = desired_status(interceptor, usage, engines, rfc3339_seconds(self._wall_clock_ns()))
+        status = desired_status(interceptor, usage, engines, rfc3339_seconds(self._wall_clock_ns()), summary)
         if status != interceptor.status:
             yield paths.interceptor_status(meta.name), msgspec.json.encode({"status": _wire(status)})
 
@@ -207,8 +233,14 @@ class StatusController:
     def _pod(self, key: str, old: UsingPod | None, new: UsingPod | None) -> None:
         if old is not None:
             self._pods.get(old.interceptor, {}).pop(key, None)
+            self._on_nodes[old.node] -= 1
+            if not self._on_nodes[old.node]:
+                del self._on_nodes[old.node]
         if new is not None:
             self._pods.setdefault(new.interceptor, {})[key] = new
+            self._on_nodes[new.node] += 1
+        for node in {one.node for one in (old, new) if one is not None and one.node}:
+            self.asking.changed(node)
         self._changed.set()
 
 

@@ -17,6 +17,7 @@ from kernelsecret.names import (
     LABEL_INJECT_ENABLED,
 )
 from webhook.cluster.objects import Interceptor, InvalidInterceptor
+from webhook.cluster.served import Summary
 from webhook.policy.pods import Volume
 from webhook.policy.rules import interceptor_problems
 from webhook.policy.served import engines_for
@@ -26,6 +27,7 @@ ACCEPTED: Final = "Accepted"
 READY: Final = "Ready"
 IN_USE: Final = "InUse"
 UNSELECTED: Final = "PodsUnselected"
+CURRENT: Final = "SecretsCurrent"
 _OVER: Final = ("Succeeded", "Failed")
 
 
@@ -38,6 +40,7 @@ class UsingPod(msgspec.Struct, frozen=True, gc=False):
     inject: str
     labels: Mapping[str, str]
     volumes: int
+    node: str = ""
 
 
 class _Meta(msgspec.Struct, frozen=True, gc=False):
@@ -49,6 +52,7 @@ class _Meta(msgspec.Struct, frozen=True, gc=False):
 
 class _Spec(msgspec.Struct, frozen=True, gc=False):
     volumes: tuple[Volume, ...] | None = None
+    node_name: str = msgspec.field(name="nodeName", default="")
 
 
 class _Status(msgspec.Struct, frozen=True, gc=False):
@@ -79,6 +83,7 @@ def read_using_pod(raw: bytes) -> UsingPod | None:
         annotations.get(ANNOTATION_INJECT, ""),
         pod.metadata.labels or {},
         volumes,
+        pod.spec.node_name,
     )
 
 
@@ -109,8 +114,11 @@ def desired_status(
     usage: Usage,
     engines: Mapping[str, int],
     now: str,
+    summary: Summary | None = None,
 ) -> InterceptorStatus:
     """What its status should be. `engines` counts the cluster's nodes by engine ("" for none); `now` is RFC 3339.
+
+    Without a `summary` (not every agent was asked yet) what was said of the secrets stays.
 
     A condition keeps its time of transition for as long as it is as true as it was.
     """
@@ -121,11 +129,14 @@ def desired_status(
         _ready(interceptor, accepted.status == "True", engines),
         _in_use(usage),
         _unselected(interceptor, usage),
+        current(usage.pods, summary) or _as_it_was(before.get(CURRENT)),
     )
+    was = interceptor.status.secrets if interceptor.status else ()
     return InterceptorStatus(
         conditions=tuple(_since(one, before.get(one.type), interceptor.metadata.generation, now) for one in conditions),
         volumes=usage.volumes,
         pods=usage.pods,
+        secrets=() if not usage.pods else was if summary is None else summary.secrets,
     )
 
 
@@ -167,6 +178,41 @@ def _unselected(interceptor: Interceptor, usage: Usage) -> Condition:
     ):
         return _condition(UNSELECTED, True, "RefusesReads", f"{are}: reads are refused (onUnavailable: refuse)")
     return _condition(UNSELECTED, True, "KeepsLastValue", f"{are}: the last value is kept (onUnavailable: keep)")
+
+
+def current(pods: int, summary: Summary | None) -> Condition | None:
+    """Whether every pod has the newest version of every secret; None where that was not asked yet."""
+    if not pods:
+        return _unknown(_NO_PODS, "no pod holds it")
+    if summary is None:
+        return None
+    failing = [one for one in summary.secrets if one.failing]
+    if failing:
+        told = " | ".join(f"{one.name}: {one.failing} of {_many(one.pods, 'pod')}: {one.message}" for one in failing)
+        return _condition(CURRENT, False, "SourceFailing", told)
+    if summary.silent:
+        why = f"{summary.silent} of {_many(pods, 'pod')}: the agents of their nodes do not say"
+        return _unknown("AgentsSilent", f"{why}; look at the agents")
+    behind = [one for one in summary.secrets if one.behind]
+    if behind:
+        told = ", ".join(f"{one.name}: {one.behind} of {_many(one.pods, 'pod')}" for one in behind)
+        return _condition(CURRENT, False, "ReadersBehind", f"the newest version is not read yet: {told}")
+    if summary.unserved:
+        return _unknown("NotServedYet", f"{summary.unserved} of {_many(pods, 'pod')}: no volume is served yet")
+    return _condition(CURRENT, True, "AllCurrent", f"{_many(pods, 'pod')}: newest version of every secret")
+
+
+def _as_it_was(before: Condition | None) -> Condition:
+    if before is None or before.reason == _NO_PODS:
+        return _unknown("NotAsked", "the agents were not asked yet")
+    return before
+
+
+def _unknown(reason: str, message: str) -> Condition:
+    return Condition(type=CURRENT, status="Unknown", reason=reason, message=message)
+
+
+_NO_PODS: Final = "NoPods"
 
 
 def _condition(kind: str, holds: bool, reason: str, message: str) -> Condition:

@@ -1,4 +1,4 @@
-"""The way to the agents: one PUT to the door of a node's agent, with mutual TLS, in a bounded time.
+"""The way to the agents: one request to the door of a node's agent, with mutual TLS, in a bounded time.
 
 The address is the Node object's, never a caller's; whoever answers there must show the certificate of that node. A node
 that does not answer is left alone for a while, so that it does not hold up the registrations of the others.
@@ -13,10 +13,21 @@ from enum import StrEnum
 from ipaddress import ip_address
 
 import aiohttp
+import msgspec
 
 from kernelsecret.errors import Code, Refused
 from kernelsecret.names import PORT_AGENT
-from kernelsecret.node_api import CONTENT_TYPE, MAX_BODY, PATH_REGISTRATIONS, node_host, refused_by
+from kernelsecret.node_api import (
+    CONTENT_TYPE,
+    MAX_BODY,
+    MAX_SERVED,
+    PATH_REGISTRATIONS,
+    PATH_SERVED,
+    Served,
+    ServedSecret,
+    node_host,
+    refused_by,
+)
 
 ATTEMPTS = 3
 ATTEMPT_S = 1.5
@@ -26,6 +37,8 @@ REST_S = 10.0
 BRIEF_REST_S = 1.0
 """The same of one that failed at once: its agent is being started, or certificates and trust are just changing."""
 _MOST_RESTING = 16_384
+_ASKED_AGAIN = "see whether it runs; it is asked again"
+_served = msgspec.json.Decoder(Served)
 
 
 class Answer(StrEnum):
@@ -80,6 +93,33 @@ class Agents:
             await self._sleep(BETWEEN_S * attempt)
         raise AssertionError("not reached")
 
+    async def served(self, node: str, address: str) -> tuple[ServedSecret, ...]:
+        """How the secrets of a node do. Raises Refused: UNAVAILABLE where the agent cannot be reached or says something
+        else, otherwise in its words. Asked once, on a connection of its own: there are many nodes, and it is rare.
+        """
+        url = f"https://{usable_address(address)}:{self._port}{PATH_SERVED}"
+        try:
+            async with self._open().get(
+                url,
+                headers={"Connection": "close"},
+                ssl=self._context(),
+                server_hostname=node_host(node),
+                allow_redirects=False,
+            ) as response:
+                body = b""
+                while len(body) <= MAX_SERVED and (more := await response.content.read(MAX_SERVED)):
+                    body += more
+                if response.status != 200:
+                    raise refused_by(f"agent of node {node}", response.status, body[:MAX_BODY])
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise _away(node, f"cannot be reached ({type(error).__name__})", _ASKED_AGAIN) from None
+        if len(body) > MAX_SERVED:
+            raise _away(node, f"answered with more than {MAX_SERVED} bytes", _ASKED_AGAIN)
+        try:
+            return _served.decode(body).secrets
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            raise _away(node, "answered with something else than what it serves", _ASKED_AGAIN) from None
+
     async def close(self) -> None:
         """End every connection. Idempotent."""
         session, self._session = self._session, None
@@ -87,14 +127,7 @@ class Agents:
             await session.close()
 
     async def _attempt(self, node: str, url: str, signed: bytes) -> Answer:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=256, limit_per_host=4, keepalive_timeout=30.0),
-                timeout=aiohttp.ClientTimeout(total=ATTEMPT_S),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=False,
-            )
-        async with self._session.put(
+        async with self._open().put(
             url,
             data=signed,
             headers={"Content-Type": CONTENT_TYPE},
@@ -109,14 +142,24 @@ class Agents:
                 return Answer.KNOWN
             raise refused_by(f"agent of node {node}", response.status, body)
 
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=256, limit_per_host=4, keepalive_timeout=30.0),
+                timeout=aiohttp.ClientTimeout(total=ATTEMPT_S),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+            )
+        return self._session
+
     def _rest(self, node: str, seconds: float) -> None:
         if len(self._resting) >= _MOST_RESTING:
             self._resting.clear()
         self._resting[node] = self._monotonic() + seconds
 
 
-def _away(node: str, why: str) -> Refused:
-    return Refused(Code.UNAVAILABLE, f"agent of node {node}", why, "it asks for what it lacks when it is back")
+def _away(node: str, why: str, fix: str = "it asks for what it lacks when it is back") -> Refused:
+    return Refused(Code.UNAVAILABLE, f"agent of node {node}", why, fix)
 
 
 def _unusable(why: str) -> Refused:

@@ -10,6 +10,7 @@ from tests.unit.webhook import builders
 from webhook.cluster.objects import InvalidInterceptor
 from webhook.cluster.usage import (
     ACCEPTED,
+    CURRENT,
     IN_USE,
     READY,
     UNSELECTED,
@@ -126,6 +127,7 @@ def test_one_that_works_and_is_not_used() -> None:
         READY: ("True", "NodesCanServe"),
         IN_USE: ("False", "NoPods"),
         UNSELECTED: ("False", "AllGiven"),
+        CURRENT: ("Unknown", "NoPods"),
     }
     assert {one.last_transition_time for one in status.conditions} == {NOW}
     assert next(one.message for one in status.conditions if one.type == READY) == "2 of 3 nodes can serve it"
@@ -190,7 +192,7 @@ def test_a_time_of_transition_is_kept_while_nothing_turns() -> None:
     assert desired_status(with_status(INTERCEPTOR, first), Usage(), ENGINES, LATER) == first
     second = desired_status(with_status(INTERCEPTOR, first), Usage(1, 1, 1, 0), ENGINES, LATER)
     times = {one.type: one.last_transition_time for one in second.conditions}
-    assert times == {ACCEPTED: NOW, READY: NOW, IN_USE: LATER, UNSELECTED: NOW}
+    assert times == {ACCEPTED: NOW, READY: NOW, IN_USE: LATER, UNSELECTED: NOW, CURRENT: NOW}
 
 
 def test_a_condition_that_somebody_left_without_a_time_gets_one() -> None:
