@@ -24,6 +24,7 @@ from agent.sources.vault.token_record import (
     OLD_KEPT,
     Held,
     Record,
+    facts_of,
     granted,
     is_capped,
     packed,
@@ -79,8 +80,7 @@ class Keeper:
     @property
     def facts(self) -> TokenFacts | None:
         """What people may know."""
-        held = self._held
-        return TokenFacts(held.name, held.ends_s, held.renewable, held.first_s, self._problem) if held else None
+        return facts_of(self._held, self._problem) if self._held else None
 
     async def current(self) -> Held:
         """The token, had now if there is none. Raises VaultError."""

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from agent.sources.vault.answers import Auth
+from agent.sources.vault.answers import Auth, TokenFacts
 from agent.vault_ref import Identity
 
 BATCH: Final = "batch"
@@ -87,6 +87,11 @@ def renewed(held: Held, auth: Auth, now_s: float) -> Held:
 def is_capped(held: Held) -> bool:
     """Whether its renewal gave less than the login did: its max_ttl is near, the next renewal would give less yet."""
     return held.lives_s < held.ttl_s * 0.9 - 1
+
+
+def facts_of(held: Held, problem: str = "") -> TokenFacts:
+    """What people may know of it."""
+    return TokenFacts(held.name, held.ends_s, held.renewable, held.first_s, problem)
 
 
 def safe_name(address: str, identity: Identity) -> str:

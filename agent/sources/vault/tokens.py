@@ -9,7 +9,7 @@ from typing import Final
 from agent.credentials import Credentials
 from agent.sources.vault.answers import TokenFacts
 from agent.sources.vault.keeper import Keeper, Room
-from agent.sources.vault.token_record import PREFIX, Held, Record, safe_name, unpacked
+from agent.sources.vault.token_record import PREFIX, Held, Record, facts_of, safe_name, unpacked
 from agent.vault_ref import Identity
 
 _CLOSE_S: Final = 2.0
@@ -38,10 +38,11 @@ class Tokens:
 
     def facts(self, identity: Identity) -> TokenFacts | None:
         """What people may know of its token."""
-        keeper = self._keepers.get(identity)
-        if keeper is None and self._restored(identity) is not None:
-            keeper = self._keeper(identity)
-        return keeper.facts if keeper else None
+        if (keeper := self._keepers.get(identity)) is not None:
+            return keeper.facts
+        # Nobody has read as it yet since the restart: it is told of, and not kept alive for that.
+        record = None if identity in self._leaving else self._restored(identity)
+        return facts_of(record.held) if record and record.held else None
 
     def on_new_token(self, callback: Callable[[Identity, float], None]) -> None:
         """See VaultClient."""
