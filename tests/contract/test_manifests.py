@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
+from agent.kube.events import MOST_INSTANCE
+from agent.sources.kubernetes.clients import AUDIENCE
 from kernelsecret import names
+from kernelsecret.interceptor import VaultAuth
 from telemetry.options import misspelt
 from webhook.options import OPTIONS, PREFIX
 from webhook.policy.host_paths import OUR_PATHS
@@ -96,6 +99,14 @@ def test_the_driver_is_what_the_agent_expects_of_kubelet() -> None:
     assert spec["volumeLifecycleModes"] == ["Ephemeral"]
     # The agent says VOLUME_MOUNT_GROUP, so kubelet must not also change owners.
     assert spec["fsGroupPolicy"] == "None"
+
+
+def test_kubelet_brings_a_token_for_each_that_pods_are_read_as_and_where_it_is_not_logged() -> None:
+    spec = one("CSIDriver", names.DRIVER_NAME)["spec"]
+    assert [request["audience"] for request in spec["tokenRequests"]] == [AUDIENCE, VaultAuth().audience]
+    # The least that Kubernetes allows: what leaks, leaks for ten minutes.
+    assert {request["expirationSeconds"] for request in spec["tokenRequests"]} == {600}
+    assert spec["serviceAccountTokenInSecrets"] is True
 
 
 def test_ports_lead_from_the_service_to_what_the_webhook_listens_on() -> None:
@@ -254,6 +265,30 @@ def test_the_accounts_can_do_what_they_do_and_no_more() -> None:
     assert {right for right in agent if right[1] == "nodes"} <= {("", "nodes", "get"), ("", "nodes", "patch")}
     assert not [right for right in agent if right[1] in ("secrets", f"{names.RESOURCE_INTERCEPTORS}/status")]
     assert {verb for _, kind, verb in agent if kind == names.RESOURCE_INTERCEPTORS} == {"get", "list", "watch"}
+    assert {right for right in agent if right[0] == "authentication.k8s.io"} == {
+        ("authentication.k8s.io", "tokenreviews", "create")
+    }
+    assert {right for right in agent if right[1] == "events"} == {
+        ("events.k8s.io", "events", "create"),
+        ("events.k8s.io", "events", "patch"),
+    }
+
+
+def test_events_of_agents_are_held_to_the_name_that_they_write_them_in() -> None:
+    (policy,) = of("ValidatingAdmissionPolicy", "kernelsecret-agent-events")
+    assert f"object.reportingController == '{names.REPORTER}'" in " ".join(strings(policy["spec"]["validations"]))
+    assert f"substring(0, {MOST_INSTANCE})" in " ".join(strings(policy["spec"]["variables"]))
+
+
+@pytest.mark.parametrize(("file", "account"), [("read-as-pod", "api"), ("read-as-agent", names.ACCOUNT_AGENT)])
+def test_the_examples_of_rights_give_one_secret_in_one_namespace(file: str, account: str) -> None:
+    role, binding = loaded(BASE.parents[1] / "docs" / "examples" / "kubernetes" / f"{file}.yaml")
+    (rule,) = role["rules"]
+    assert rule == {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["db"], "verbs": ["get", "watch"]}
+    assert (role["kind"], binding["kind"], binding["roleRef"]["kind"]) == ("Role", "RoleBinding", "Role")
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert {one["metadata"]["namespace"] for one in (role, binding)} == {"payments"}
+    assert [(subject["kind"], subject["name"]) for subject in binding["subjects"]] == [("ServiceAccount", account)]
 
 
 def test_what_the_webhook_keeps_is_granted_by_name() -> None:
