@@ -40,7 +40,8 @@ K = TypeVar("K")
 class Client(Door, Protocol):
     """What is asked of the door to Vault: `agent.sources.vault.client.VaultClient`."""
 
-    availability: Availability
+    @property
+    def availability(self) -> Availability: ...
 
     def on_new_token(self, callback: Callable[[Identity, float], None]) -> None: ...
 
@@ -315,6 +316,7 @@ class VaultSource:
         if watched.busy:  # put back meanwhile
             watched.again = True
             return
+        self._rounds(watched).drop(watched)  # what was put back while its turn came is looked after now
         before, waiting = watched.version, watched.waiting
         asked_for = watched.nudged or bool(waiting)
         watched.waiting, watched.busy, watched.again, watched.nudged = [], True, False, False
