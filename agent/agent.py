@@ -9,8 +9,8 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
-from agent.api_side import ApiSide, uses_api
-from agent.credentials import Credentials
+from agent.api_side import ApiSide, connection, uses_api
+from agent.credentials import Credentials, PodToken
 from agent.delivery import mounts
 from agent.delivery.cgroups import find_pod
 from agent.delivery.notify import Notifier
@@ -22,16 +22,20 @@ from agent.following import follow
 from agent.kernel import calls
 from agent.kernel.node import read_facts
 from agent.kernel.ring import EventRing
+from agent.kernel.safe import KernelSafe
 from agent.kernel_events import KernelEvents
 from agent.kube.cluster import Cluster
 from agent.kube.files import FileCluster
-from agent.model import EngineName
-from agent.node_kernel import LOCK, NodeKernel, prepare_folder
+from agent.kube.token_claims import claimed
+from agent.model import EngineName, PodRef
+from agent.node_kernel import LOCK, NodeKernel, open_safe, prepare_folder
 from agent.pace import Pace
 from agent.parts import Parts, assemble
+from agent.pod_tokens import Verify
 from agent.prefetch import Prefetch
 from agent.probed_kernel import ProbedKernel, open_probed, until_it_works
 from agent.reachable import ToldCluster
+from agent.safe import MemorySafe
 from agent.settings import Settings
 from agent.sockets import lock
 from agent.source_set import open_sources
@@ -40,7 +44,6 @@ from agent.status import served_status
 from agent.taking_over import take_over
 from agent.teller import Teller
 from agent.telling import Telling
-from agent.token_claims import ClaimsCheck
 from telemetry.hardening import Hardening
 from telemetry.logkeys import Event
 from telemetry.logs import get_logger, problem
@@ -64,6 +67,7 @@ class Agent:
         self.parts: Parts | None = None
         self.events: KernelEvents | None = None
         self.api: ApiSide | None = None
+        self.safe: KernelSafe | MemorySafe | None = None
         self.wants_restart = asyncio.Event()
         """Another agent would serve better: what was wrong with the node has passed, or a part of this one failed."""
         self._closing = AsyncExitStack()
@@ -84,19 +88,20 @@ class Agent:
         volumes = Volumes(engines, probed.report.engine, states)
         cluster = ToldCluster(self._seen_cluster(), telling.conditions)
         credentials = Credentials()
-        sources = open_sources(settings, credentials, Pace(volumes, settings.poll_floor))
-        for source in sources.values():
-            self._closing.push_async_callback(source.close)
+        self.safe = kernel.safe if kernel else open_safe(settings.run_dir)
+        server = connection(settings) if self.api else None
+        pace = Pace(volumes, settings.poll_floor)
+        sources = open_sources(settings, server, credentials, self.safe, pace, telling, self._closing)
         cgroup_root = facts.cgroup.root if facts.cgroup else None
         notifier = Notifier(kernel.pods if kernel else None, cgroup_root)
-        verify = ClaimsCheck(settings.node)
+        verify = self._verifier()
         parts = assemble(settings.node, volumes, cluster, sources, credentials, verify, notifier, Teller(), telling)
         self.parts = parts
         self._closing.push_async_callback(parts.rotator.close)
         self._background(cluster.run(parts.rights.look))
         await open_doors(settings, parts.publisher, telling, self.status, self._closing)
         if self.api:
-            await self._serve_webhook(self.api, probed, Prefetch(cluster, parts.rotator, sources))
+            await self._serve_webhook(self.api, probed, parts)
         if kernel:
             await self._listen_to_kernel(kernel, volumes)
         self.adopted = await take_over(volumes, states, tmpfs, kernel, parts.ledger, telling)
@@ -135,6 +140,8 @@ class Agent:
             "adopted": self.adopted,
             "hardening": self.hardening.as_status(),
             "cluster": "api" if self.api else "files",
+            "sources": sorted(self.parts.sources) if self.parts else [],
+            "keeps_leases": self.safe is not None and self.safe.outlives_agent,
             "conditions": self.telling.conditions.as_status(),
             **served_status(self.parts.volumes if self.parts else None, kernel.maps if kernel else None),
             "secrets": self.parts.secrets.as_status() if self.parts else [],
@@ -168,10 +175,23 @@ class Agent:
         self._closing.push_async_callback(self.api.stop)
         return self.api.cluster
 
-    async def _serve_webhook(self, api: ApiSide, probed: ProbedKernel, prefetch: Prefetch) -> None:
+    def _verifier(self) -> Verify:
+        node = self.settings.node
+        if (api := self.api) is not None:
+            return lambda pod, tokens: api.tokens.verified(pod, node, tokens)
+
+        async def by_claims(pod: PodRef, tokens: Mapping[str, str]) -> Mapping[str, PodToken]:
+            return claimed(pod, node, tokens, now_s=time.time())
+
+        return by_claims
+
+    async def _serve_webhook(self, api: ApiSide, probed: ProbedKernel, parts: Parts) -> None:
         """The webhook need not be there: what it has not brought is asked for when it is needed."""
+        prefetch = Prefetch(api.cluster, parts.rotator, parts.sources)
         self._closing.push_async_callback(prefetch.close)
         api.on_registered = prefetch.registered
+        api.served = parts.served
+        api.nudge = lambda source, path: parts.sources[source].nudge(path) if source in parts.sources else 0
         await api.start()
         api.publish_engine(probed.report.engine, may_pass=probed.may_pass)
         await api.cluster.wait_synced(SYNC_S)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from agent.engine_label import EngineLabel
 from agent.kube.live import ApiCluster
+from agent.kube.token_review import TokenVerifier
 from agent.model import EngineName
 from agent.notices import Notices, Nudge
 from agent.observe.conditions import Conditions, Reason
@@ -69,6 +70,7 @@ class ApiSide:
                 served=lambda: self.served(),
             ),
         )
+        self.tokens = TokenVerifier(self._client)
         self.notices = Notices(self._client, lambda source, path: self.nudge(source, path))
         self.cluster = ApiCluster(self._client, settings.node, self.room.registration, self.room.forget)
         self._tasks: list[asyncio.Task[None]] = []

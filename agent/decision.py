@@ -11,30 +11,22 @@ import signal
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
-from types import MappingProxyType
 
 from agent.kube.cluster import LivePod
 from agent.model import (
-    AccessRule,
-    Action,
-    FilePlan,
-    From,
     Notify,
     PublishRequest,
     Quota,
-    SecretRef,
     VolumePlan,
 )
+from agent.planning import planned_access, planned_files
 from agent.policy import with_policy
-from agent.vault_ref import vault_ref
 from kernelsecret.errors import Code, Refused
 from kernelsecret.interceptor import (
     InterceptorSpec,
     NamespaceLimits,
     PodLimits,
-    ReadAs,
     SecretInterceptor,
-    SecretSpec,
     Unenforced,
 )
 from kernelsecret.names import (
@@ -47,17 +39,8 @@ from kernelsecret.names import (
     LABEL_INJECT_ENABLED,
 )
 from kernelsecret.problems import quoted
-from kernelsecret.quantities import mode, size
+from kernelsecret.quantities import size
 from kernelsecret.registration import Registration
-from kernelsecret.shapes import shape_of
-
-LACKING = MappingProxyType(
-    {
-        "vault": "set KERNELSECRET_VAULT_ADDRESS of the agent, or use another source",
-        "kubernetes": "let the agent see the API server (KERNELSECRET_CLUSTER), or use another source",
-    }
-)
-"""What an agent needs to have a source."""
 
 
 def decide(
@@ -198,38 +181,6 @@ def opted_in(pod: LivePod, interceptor: SecretInterceptor) -> None:
     if chosen != ANNOTATION_MODE_AUTO and chosen not in {str(allowed) for allowed in spec.delivery.modes}:
         why = f"{quoted(chosen)} is not one of the interceptor's spec.delivery.modes"
         raise _denied(f"metadata.annotations[{ANNOTATION_MODE}]", why)
-
-
-def planned_access(spec: InterceptorSpec) -> AccessRule:
-    """Who in the pod may read."""
-    return AccessRule(From(spec.access.from_), spec.access.binaries, Action(spec.access.action))
-
-
-def planned_files(spec: InterceptorSpec, namespace: str, account: str, sources: Collection[str]) -> list[FilePlan]:
-    """The files of a volume of a pod of that account. Raises Refused (FAILED_PRECONDITION) for a source that this
-    agent has not."""
-    files = []
-    for index, secret in enumerate(spec.secrets):
-        ref = _ref(secret, namespace, account, f"spec.secrets[{index}].source", sources)
-        for file in secret.files:
-            shape = shape_of(file)
-            files.append(FilePlan(file.path, ref, shape.item if shape else file.key, mode(file.mode), shape))
-    return files
-
-
-def _ref(secret: SecretSpec, namespace: str, account: str, at: str, sources: Collection[str]) -> SecretRef:
-    source = secret.source
-    kind = source.kinds[0]
-    if kind not in sources:
-        why = f"this agent has no such source; it has {', '.join(sorted(sources)) or 'none'}"
-        raise Refused(Code.FAILED_PRECONDITION, f"{at}.{kind}", why, LACKING.get(kind, "use another source"))
-    if source.file:
-        return SecretRef(kind, source.file.path)
-    if source.kubernetes:
-        as_pod = source.kubernetes.read_as is ReadAs.POD
-        return SecretRef(kind, f"{namespace}/{source.kubernetes.name}", f"{namespace}/{account}" if as_pod else "")
-    assert source.vault is not None
-    return vault_ref(source.vault, namespace, account)
 
 
 def _group(request: PublishRequest, pod: LivePod) -> int | None:

@@ -24,6 +24,7 @@ class Fetching:
         self._newest: dict[SecretRef, SecretVersion] = {}
         self._heard: Counter[SecretRef] = Counter()
         self._asking: dict[SecretRef, asyncio.Task[None]] = {}
+        self._waiting: Counter[SecretRef] = Counter()
 
     @contextmanager
     def holding(self, refs: Iterable[SecretRef]) -> Iterator[None]:
@@ -62,10 +63,17 @@ class Fetching:
     async def ask(self, ref: SecretRef) -> None:
         """Have the version that is current when this returns as `newest`. The secret is held. Raises Refused."""
         task = self._asking.get(ref)
-        if task is None:
+        if task is None or task.cancelling():
             task = self._asking[ref] = asyncio.create_task(self._ask(ref))
             task.add_done_callback(lambda done: self._asked(ref, done))
-        await asyncio.shield(task)
+        self._waiting[ref] += 1
+        try:
+            await asyncio.shield(task)
+        finally:
+            self._waiting[ref] -= 1
+            if not self._waiting[ref]:
+                del self._waiting[ref]
+                task.cancel()  # whoever waited for it has given up, or has its answer
 
     async def close(self) -> None:
         """Stop asking. Idempotent."""
@@ -75,15 +83,15 @@ class Fetching:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _ask(self, ref: SecretRef) -> None:
-        with self.holding([ref]):
-            for _ in range(_ROUNDS):
-                before = self._heard[ref]
-                fetched = await self._sources[ref.source].fetch(ref)
-                if self._heard[ref] == before:  # else a newer one may have come meanwhile
-                    self.take(fetched)
-                    return
+        for _ in range(_ROUNDS):
+            before = self._heard[ref]
+            fetched = await self._sources[ref.source].fetch(ref)
+            if self._heard[ref] == before:  # else a newer one may have come meanwhile
+                self.take(fetched)
+                return
 
     def _asked(self, ref: SecretRef, task: asyncio.Task[None]) -> None:
-        del self._asking[ref]
+        if self._asking.get(ref) is task:
+            del self._asking[ref]
         if not task.cancelled():
             task.exception()  # where nobody waits any more, nobody else looks at it

@@ -194,6 +194,8 @@ class FilePlan:
     key: str
     mode: int
     shape: Shape | None = None
+    secret: str = field(default="", compare=False)
+    """What the interceptor calls the secret, for people: it is no part of what the file shows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from agent.readers import ReadBook
 from agent.rights import Rights
 from agent.rotation import Rotator
 from agent.secrets_status import SecretsStatus
+from agent.served import ServedSecrets
 from agent.showing import Showing
 from agent.teller import Teller
 from agent.telling import Telling
@@ -38,6 +39,7 @@ class Parts:
     old_leases: OldLeases
     secrets: SecretsStatus
     gauges: Gauges
+    served: ServedSecrets
 
 
 def assemble(
@@ -92,4 +94,5 @@ def assemble(
         OldLeases(volumes, sources, readers),
         SecretsStatus(volumes, sources, readers, showing, conditions),
         Gauges(volumes, sources, ledger, metrics),
+        ServedSecrets(volumes, readers, conditions, contents),
     )

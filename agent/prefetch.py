@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from agent.decision import planned_files
 from agent.kube.cluster import Cluster
 from agent.model import Source
+from agent.planning import planned_files
 from agent.rotation import Rotator
 from kernelsecret.errors import Refused
 from kernelsecret.registration import Registration

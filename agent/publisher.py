@@ -4,7 +4,6 @@ quota, engine."""
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,8 +21,8 @@ from agent.model import PodRef, PublishRequest, SecretRef, SecretVersion, Volume
 from agent.observe.conditions import Conditions, Reason
 from agent.observe.metrics import Metrics
 from agent.observe.recorder import Recorder
-from agent.observe.records import Published, PublishRefused, Unpublished
 from agent.pod_tokens import PodTokens
+from agent.publish_records import publish_refused, published, unpublished
 from kernelsecret.errors import Code, Refused
 from kernelsecret.registration import Registration
 
@@ -66,7 +65,7 @@ class NodePublisher:
         try:
             await self._publish(request)
         except Refused as refusal:
-            self._record_refusal(request, refusal)
+            self._recorder.record(publish_refused(request, refusal))
             raise
 
     async def unpublish(self, volume_id: str, target_path: Path) -> None:
@@ -74,6 +73,7 @@ class NodePublisher:
         if not self.is_ready:
             raise _not_ready()
         self._metrics.refresh()
+        self._contents.forget(volume_id)
         if not await self._end(volume_id, "requested"):
             self._volumes.clear_target(target_path)
 
@@ -107,16 +107,7 @@ class NodePublisher:
         self._tokens.release(pod)
         if not self._ledger.usage(pod.namespace).volumes:
             self._metrics.forget_namespace(pod.namespace)
-        self._recorder.record(
-            Unpublished(
-                time_ns=time.time_ns(),
-                volume_id=volume_id,
-                namespace=pod.namespace,
-                pod=pod.name,
-                pod_uid=pod.uid,
-                reason=reason,
-            )
-        )
+        self._recorder.record(unpublished(state, reason))
         return True
 
     async def _publish(self, request: PublishRequest) -> None:
@@ -138,7 +129,7 @@ class NodePublisher:
                 self._reserve(plan, versions)
                 state = await self._begin(plan, versions)
                 self._contents.published(versions)
-        self._record(state, versions)
+        self._recorder.record(published(state, versions))
         self._on_published(plan.volume_id)
 
     async def _refresh(self, request: PublishRequest, known: VolumePlan) -> None:
@@ -220,38 +211,6 @@ class NodePublisher:
             self._conditions.clear(reason)
         self._conditions.clear(Reason.ADOPTION_INCOMPLETE, plan.volume_id)
         return state
-
-    def _record(self, state: VolumeState, versions: Mapping[SecretRef, SecretVersion]) -> None:
-        plan = state.plan
-        self._recorder.record(
-            Published(
-                time_ns=time.time_ns(),
-                volume_id=plan.volume_id,
-                namespace=plan.pod.namespace,
-                pod=plan.pod.name,
-                pod_uid=plan.pod.uid,
-                service_account=plan.pod.service_account,
-                interceptor=plan.interceptor,
-                engine=state.engine.value,
-                files=len(plan.files),
-                bytes_=sum(len(versions[file.ref].values[file.key]) for file in plan.files),
-            )
-        )
-
-    def _record_refusal(self, request: PublishRequest, refusal: Refused) -> None:
-        self._recorder.record(
-            PublishRefused(
-                time_ns=time.time_ns(),
-                volume_id=request.volume_id,
-                namespace=request.pod.namespace,
-                pod=request.pod.name,
-                pod_uid=request.pod.uid,
-                interceptor=request.interceptor,
-                code=refusal.code.value,
-                field=refusal.field,
-                why=refusal.why,
-            )
-        )
 
 
 def _looked_at(registration: asyncio.Future[Registration]) -> None:

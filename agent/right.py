@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from agent.decision import opted_in, planned_access, planned_files
+from agent.decision import opted_in
 from agent.kube.cluster import LivePod
 from agent.model import VolumePlan
+from agent.planning import planned_access, planned_files
 from kernelsecret.errors import Code, Refused
 from kernelsecret.interceptor import SecretInterceptor
 from kernelsecret.problems import quoted

@@ -1,15 +1,68 @@
-"""The sources that this agent has, by its settings. What only one of them needs is imported where it is opened."""
+"""The sources that this agent has, by its settings. What only one of them needs is imported where it is opened: an
+agent without Vault does not pay for it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 
 from agent.credentials import Credentials
-from agent.model import SecretRef, Source
+from agent.model import Safe, SecretRef, Source
 from agent.settings import Settings
 from agent.sources.file import FileSource
+from agent.sources.vault.settings import VaultSettings
+from agent.telling import Telling
+from apiclient.connection import Connection
+from telemetry.logkeys import Event
+from telemetry.logs import get_logger
+
+Pace = Callable[[SecretRef], float]
+
+log = get_logger("agent")
 
 
-def open_sources(settings: Settings, credentials: Credentials, pace: Callable[[SecretRef], float]) -> dict[str, Source]:
-    """Each by its name. They are closed by whoever asked for them."""
-    return {FileSource.name: FileSource(settings.file_source_dir)}
+def open_sources(
+    settings: Settings,
+    connection: Connection | None,
+    credentials: Credentials,
+    safe: Safe,
+    pace: Pace,
+    telling: Telling,
+    closing: AsyncExitStack,
+) -> dict[str, Source]:
+    """Each by its name, in a running loop. `connection` is the agent's own to the API server, where it has one."""
+    sources: list[Source] = [FileSource(settings.file_source_dir)]
+    if (vault := settings.vault()) is not None:
+        sources.append(_vault(vault, credentials, safe, pace, telling, closing))
+    if connection is not None:
+        sources.append(_kubernetes(connection, credentials, pace))
+    for source in sources:
+        closing.push_async_callback(source.close)
+    return {source.name: source for source in sources}
+
+
+def _vault(
+    settings: VaultSettings,
+    credentials: Credentials,
+    safe: Safe,
+    pace: Pace,
+    telling: Telling,
+    closing: AsyncExitStack,
+) -> Source:
+    from agent.sources.vault.client import VaultClient
+    from agent.sources.vault.source import VaultSource
+    from agent.vault_telling import VaultTelling
+
+    client = VaultClient(settings, credentials, safe, VaultTelling(telling))
+    closing.push_async_callback(client.close)
+    return VaultSource(client, safe, pace)
+
+
+def _kubernetes(connection: Connection, credentials: Credentials, pace: Pace) -> Source:
+    from agent.sources.kubernetes.source import KubernetesSource
+
+    def hint(ref: SecretRef, text: str) -> None:
+        log.warning(Event.POLLED, secret=str(ref), reason=text)
+
+    return KubernetesSource(connection, credentials, pace, hint=hint)

@@ -137,6 +137,28 @@ def status(output: OutputOption = Output.TABLE, admin_socket: SocketOption = Non
 
 
 @app.command(
+    short_help="Show the secrets that are served here, and who has read which version.",
+    epilog="Examples:\n\n  kernelsecret-ctl secrets\n\n  kernelsecret-ctl secrets --pod payments/api-0\n\n"
+    "  kernelsecret-ctl secrets -o json | jq '.[] | select(.problem != \"\") | {path, problem}'",
+)
+def secrets(
+    output: OutputOption = Output.TABLE,
+    pod: Annotated[
+        str, typer.Option(help="NAMESPACE/NAME: its secrets only, with each file.", show_default=False, metavar="POD")
+    ] = "",
+    admin_socket: SocketOption = None,
+) -> None:
+    """Show each secret of this node: source, version, how fresh it is, its lease, and what is wrong with it.
+
+    VERSION is the source's own name of what pods are shown now. CHECKED is when the source last said that it is
+    current, BY how that is known. READERS counts the pods whose programs have read that version. Never a value.
+    """
+    from kernelsecret.cli import secrets_command
+
+    leave(secrets_command.run(admin_socket, pod=pod, as_json=output is Output.JSON))
+
+
+@app.command(
     short_help="Watch reads, refusals and rotations live.",
     epilog="Examples:\n\n  kernelsecret-ctl trace\n\n  kernelsecret-ctl trace --replay 50 --no-follow\n\n"
     "  kernelsecret-ctl trace -o json | jq -c 'select(.kind == \"refused\")'",

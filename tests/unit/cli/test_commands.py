@@ -15,7 +15,7 @@ from kernelsecret.cli.agent_command import load
 from kernelsecret.cli.failures import CommandError, Exit
 from kernelsecret.cli.main import app
 
-COMMANDS = ("agent", "probe", "explain", "status", "trace", "demo")
+COMMANDS = ("agent", "probe", "explain", "status", "secrets", "trace", "demo")
 
 
 def ctl(*words: str) -> subprocess.CompletedProcess[str]:
@@ -63,7 +63,7 @@ def test_a_wrong_variable_is_named() -> None:
     assert caught.value.status is Exit.USAGE
 
 
-@pytest.mark.parametrize("words", [["status"], ["trace"], ["status", "-o", "json"]])
+@pytest.mark.parametrize("words", [["status"], ["trace"], ["secrets"], ["status", "-o", "json"]])
 def test_an_agent_that_is_not_there_is_said_in_one_sentence_with_a_fix(words: list[str], tmp_path: Path) -> None:
     ran = ctl(*words, "--admin-socket", str(tmp_path / "admin.sock"))
     assert ran.returncode == Exit.WRONG

@@ -1,0 +1,56 @@
+"""What is written down of volumes that come and go. Pure but for the clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from agent.delivery.state import VolumeState
+from agent.model import PublishRequest, SecretRef, SecretVersion
+from agent.observe.records import Published, PublishRefused, Unpublished
+from kernelsecret.errors import Refused
+
+
+def published(state: VolumeState, versions: Mapping[SecretRef, SecretVersion]) -> Published:
+    """A volume is there, with these versions."""
+    plan = state.plan
+    return Published(
+        time_ns=time.time_ns(),
+        volume_id=plan.volume_id,
+        namespace=plan.pod.namespace,
+        pod=plan.pod.name,
+        pod_uid=plan.pod.uid,
+        service_account=plan.pod.service_account,
+        interceptor=plan.interceptor,
+        engine=state.engine.value,
+        files=len(plan.files),
+        bytes_=sum(len(versions[file.ref].values[file.key]) for file in plan.files),
+    )
+
+
+def publish_refused(request: PublishRequest, refusal: Refused) -> PublishRefused:
+    """A volume was asked for, and is not there."""
+    return PublishRefused(
+        time_ns=time.time_ns(),
+        volume_id=request.volume_id,
+        namespace=request.pod.namespace,
+        pod=request.pod.name,
+        pod_uid=request.pod.uid,
+        interceptor=request.interceptor,
+        code=refusal.code.value,
+        field=refusal.field,
+        why=refusal.why,
+    )
+
+
+def unpublished(state: VolumeState, reason: str) -> Unpublished:
+    """A volume has ended."""
+    pod = state.plan.pod
+    return Unpublished(
+        time_ns=time.time_ns(),
+        volume_id=state.plan.volume_id,
+        namespace=pod.namespace,
+        pod=pod.name,
+        pod_uid=pod.uid,
+        reason=reason,
+    )
