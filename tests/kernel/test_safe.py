@@ -287,9 +287,11 @@ def test_no_workload_and_no_other_mount_namespace_sees_the_safe(node: Node) -> N
     pod, _ = shown(node, From.ANY)
     app = pod.container()
     (pin,) = pins(node.run_dir)
-    assert not [path for path in app("walk", "/") if pin.name in path or f"/{SAFE}/" in path]
-    with open(f"/proc/{app.pid}/mountinfo") as lines:
-        assert not [line for line in lines if str(node.run_dir) in line]
+    assert not [path for path in app("walk", "/secrets") + app("walk", "/run") if SAFE in path]
+    seen = [mount for mount in mounts.read_mounts(f"/proc/{app.pid}/mountinfo") if mount.kind == "bpf"]
+    assert [mount.point for mount in seen] == ["/secrets/.kernelsecret"]
+    own = next(mount for mount in mounts.read_mounts() if mount.point == str(node.run_dir / BPFFS))
+    assert own.device not in {mount.device for mount in seen}
     assert [path.stat().st_mode & 0o077 for path in (node.run_dir, node.run_dir / BPFFS, pin.parent)] == [0, 0, 0]
 
 
