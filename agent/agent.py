@@ -31,6 +31,7 @@ from agent.model import EngineName, PodRef
 from agent.node_kernel import LOCK, NodeKernel, open_safe, prepare_folder
 from agent.pace import Pace
 from agent.parts import Parts, assemble
+from agent.pod_events import PodEvents
 from agent.pod_tokens import Verify
 from agent.prefetch import Prefetch
 from agent.probed_kernel import ProbedKernel, open_probed, until_it_works
@@ -91,11 +92,12 @@ class Agent:
         self.safe = kernel.safe if kernel else open_safe(settings.run_dir)
         server = connection(settings) if self.api else None
         pace = Pace(volumes, settings.poll_floor)
-        sources = open_sources(settings, server, credentials, self.safe, pace, telling, self._closing)
+        teller = self._teller(volumes)
+        sources = open_sources(settings, server, credentials, self.safe, pace, telling, teller, self._closing)
         cgroup_root = facts.cgroup.root if facts.cgroup else None
         notifier = Notifier(kernel.pods if kernel else None, cgroup_root)
         verify = self._verifier()
-        parts = assemble(settings.node, volumes, cluster, sources, credentials, verify, notifier, Teller(), telling)
+        parts = assemble(settings.node, volumes, cluster, sources, credentials, verify, notifier, teller, telling)
         self.parts = parts
         self._closing.push_async_callback(parts.rotator.close)
         self._background(cluster.run(parts.rights.look))
@@ -174,6 +176,13 @@ class Agent:
         self.api = ApiSide(self.settings, telling.metrics, telling.conditions, telling.recorder)
         self._closing.push_async_callback(self.api.stop)
         return self.api.cluster
+
+    def _teller(self, volumes: Volumes) -> Teller:
+        if self.api is None:
+            return Teller()
+        events = PodEvents(self.api.events, volumes)
+        self.telling.recorder.also = events.recorded
+        return events
 
     def _verifier(self) -> Verify:
         node = self.settings.node

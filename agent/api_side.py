@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from agent.engine_label import EngineLabel
+from agent.kube.events import EventWriter
 from agent.kube.live import ApiCluster
 from agent.kube.token_review import TokenVerifier
 from agent.model import EngineName
@@ -71,6 +72,7 @@ class ApiSide:
             ),
         )
         self.tokens = TokenVerifier(self._client)
+        self.events = EventWriter(self._client, settings.node, count=metrics.pod_event)
         self.notices = Notices(self._client, lambda source, path: self.nudge(source, path))
         self.cluster = ApiCluster(self._client, settings.node, self.room.registration, self.room.forget)
         self._tasks: list[asyncio.Task[None]] = []
@@ -80,6 +82,7 @@ class ApiSide:
         await self.room.start()
         self._tasks.append(asyncio.create_task(self._tell_of_no_identity()))
         self._tasks.append(asyncio.create_task(self.notices.run()))
+        self._tasks.append(asyncio.create_task(self.events.run()))
 
     def publish_engine(self, engine: EngineName, *, may_pass: bool) -> None:
         """Keep the Node's label so from now on."""

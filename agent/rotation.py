@@ -185,6 +185,7 @@ class Rotator:
         self._conditions.clear(Reason.ROTATION_FAILED, str(ref))
         if is_new:
             self._last[ref] = time.monotonic()
+            self._teller.shown(ref)
 
     def _not_shown(self, ref: SecretRef, error: KernelSecretError | OSError) -> None:
         self._conditions.hold(Reason.ROTATION_FAILED, str(ref), said(error))

@@ -12,6 +12,7 @@ from agent.model import Safe, SecretRef, Source
 from agent.settings import Settings
 from agent.sources.file import FileSource
 from agent.sources.vault.settings import VaultSettings
+from agent.teller import Teller
 from agent.telling import Telling
 from apiclient.connection import Connection
 from telemetry.logkeys import Event
@@ -29,6 +30,7 @@ def open_sources(
     safe: Safe,
     pace: Pace,
     telling: Telling,
+    teller: Teller,
     closing: AsyncExitStack,
 ) -> dict[str, Source]:
     """Each by its name, in a running loop. `connection` is the agent's own to the API server, where it has one."""
@@ -36,7 +38,7 @@ def open_sources(
     if (vault := settings.vault()) is not None:
         sources.append(_vault(vault, credentials, safe, pace, telling, closing))
     if connection is not None:
-        sources.append(_kubernetes(connection, credentials, pace))
+        sources.append(_kubernetes(connection, credentials, pace, teller))
     for source in sources:
         closing.push_async_callback(source.close)
     return {source.name: source for source in sources}
@@ -59,10 +61,11 @@ def _vault(
     return VaultSource(client, safe, pace)
 
 
-def _kubernetes(connection: Connection, credentials: Credentials, pace: Pace) -> Source:
+def _kubernetes(connection: Connection, credentials: Credentials, pace: Pace, teller: Teller) -> Source:
     from agent.sources.kubernetes.source import KubernetesSource
 
     def hint(ref: SecretRef, text: str) -> None:
         log.warning(Event.POLLED, secret=str(ref), reason=text)
+        teller.polled(ref, text)
 
     return KubernetesSource(connection, credentials, pace, hint=hint)

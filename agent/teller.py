@@ -17,5 +17,11 @@ class Teller:
     def not_shown(self, ref: SecretRef, why: str) -> None:
         """A new version cannot be shown; the last good one is served."""
 
+    def shown(self, ref: SecretRef) -> None:
+        """A new version is shown."""
+
+    def polled(self, ref: SecretRef, text: str) -> None:
+        """It is read at intervals, because it cannot be watched; `text` says what would mend that."""
+
     def forget(self, ref: SecretRef) -> None:
         """Nobody shows it any more."""

@@ -37,6 +37,12 @@ DEFINITIONS = (
         ("result",),
         "Times that the webhook was asked for a registration; the result is ok or the refusal's code.",
     ),
+    Definition(
+        _P + "pod_events_total",
+        Counter,
+        ("result",),
+        "Kubernetes Events about pods: written, counted (said again), or lost: limited, full, away, refused.",
+    ),
     Definition(_P + "map_bytes", Gauge, ("namespace",), "Bytes of secret values held for the namespace's volumes."),
     Definition(
         _P + "map_quota_bytes",

@@ -24,6 +24,7 @@ class Metrics(Registered):
         """Brings in what is counted elsewhere (in the kernel); called before the metrics are read."""
         self._source = Words("file", "vault", "kubernetes")
         self._kind = Words(pattern=r"[a-z][a-z0-9-]{0,31}", limit=64)
+        self._told = Words("written", "counted", "limited", "full", "away", "refused")
         self._login = Words("first", "again", "failing")
         self._engine = Words("iter", "rewrite", "tmpfs")
         self._policy = Words("keep", "refuse")
@@ -58,6 +59,10 @@ class Metrics(Registered):
     def registration_asked(self, result: str) -> None:
         """The webhook was asked: `ok` or the refusal's code."""
         self._counter("registrations_asked_total", self._code(result)).inc()
+
+    def pod_event(self, result: str) -> None:
+        """A Kubernetes Event: `written`, `counted`, or lost by `limited`, `full`, `away` or `refused`."""
+        self._counter("pod_events_total", self._told(result)).inc()
 
     def namespace_usage(self, namespace: str, bytes_: int, quota_bytes: int | None) -> None:
         """What a namespace holds, and may hold (None: no bound)."""

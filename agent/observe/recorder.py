@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from agent.observe.events import EventHub
 from agent.observe.records import Kind, ReadRecord, Record, Rule, to_line
 from telemetry.audit import AuditLog
@@ -17,6 +19,8 @@ class Recorder:
     def __init__(self, audit: AuditLog, hub: EventHub) -> None:
         self._audit = audit
         self._hub = hub
+        self.also: Callable[[Record], None] = lambda record: None
+        """Whoever else wants every record, once there is somebody."""
 
     def record(self, record: Record) -> None:
         """Take one record. Raises TypeError for anything that is not one; never for I/O."""
@@ -24,3 +28,4 @@ class Recorder:
         if not harmless:
             self._audit.write(to_line(record))
         self._hub.publish(record)
+        self.also(record)

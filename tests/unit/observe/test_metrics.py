@@ -19,6 +19,7 @@ def use_everything(metrics: Metrics, word: str = "file") -> None:
     metrics.volumes_without_right(word, 1)
     metrics.registration(word)
     metrics.registration_asked(word)
+    metrics.pod_event(word)
     metrics.namespace_usage(word, 4096, 65536)
     metrics.map_entries(word, 3, 1024)
     metrics.reads(word, 5)

@@ -148,6 +148,9 @@ class ToldTeller(Teller):
     def up(self, ref: SecretRef) -> None:
         self.told.append(("up", ref))
 
+    def shown(self, ref: SecretRef) -> None:
+        self.told.append(("shown", ref))
+
     def not_shown(self, ref: SecretRef, why: str) -> None:
         self.told.append(("not shown", ref))
 

@@ -1,0 +1,86 @@
+"""What of this node's doings the users of a pod are to find in its Events: how its secrets do, and what was refused."""
+
+from __future__ import annotations
+
+from agent.delivery.volumes import Volumes
+from agent.kube.event_book import EventReason
+from agent.kube.events import EventWriter
+from agent.model import PodRef, SecretRef
+from agent.observe.records import Kind, Published, ReadRecord, Record, RightEnded, RightReturned
+from agent.teller import Teller
+
+
+class PodEvents(Teller):
+    """Tells the pods that show a secret: once that it is down, and once that it is back."""
+
+    def __init__(self, writer: EventWriter, volumes: Volumes) -> None:
+        self._writer, self._volumes = writer, volumes
+        self._down: set[SecretRef] = set()
+        self._not_shown: set[SecretRef] = set()
+        self._polled: dict[SecretRef, str] = {}
+
+    def down(self, ref: SecretRef, why: str) -> None:
+        """It cannot be read; the last good version is served."""
+        if ref not in self._down and self._volumes.following(ref):
+            self._down.add(ref)
+            note = f"{ref} cannot be read now, its last good version is served: {why}"
+            self._tell(ref, EventReason.SOURCE_DOWN, note, warning=True)
+
+    def up(self, ref: SecretRef) -> None:
+        """It can be read again."""
+        if ref in self._down:
+            self._down.discard(ref)
+            self._tell(ref, EventReason.SOURCE_RECOVERED, f"{ref} can be read again", warning=False)
+
+    def not_shown(self, ref: SecretRef, why: str) -> None:
+        """A new version cannot be shown."""
+        self._not_shown.add(ref)
+        note = f"a new version of {ref} cannot be shown, the last good one is served: {why}"
+        self._tell(ref, EventReason.ROTATION_FAILED, note, warning=True)
+
+    def shown(self, ref: SecretRef) -> None:
+        """A new version is shown."""
+        if ref in self._not_shown:
+            self._not_shown.discard(ref)
+            self._tell(ref, EventReason.ROTATION_RECOVERED, f"new versions of {ref} are shown again", warning=False)
+
+    def polled(self, ref: SecretRef, text: str) -> None:
+        """It is read at intervals, because it cannot be watched."""
+        self._polled[ref] = f"{ref}: {text}"
+        self._tell(ref, EventReason.POLLED, self._polled[ref], warning=True)
+
+    def forget(self, ref: SecretRef) -> None:
+        """Nobody shows it any more."""
+        self._down.discard(ref)
+        self._not_shown.discard(ref)
+        self._polled.pop(ref, None)
+
+    def recorded(self, record: Record) -> None:
+        """What was written down of one pod, where its users have something to mend."""
+        if isinstance(record, ReadRecord) and record.kind is Kind.REFUSED:
+            note = f"a read of {record.file or 'a file'} was refused by the rule {record.rule.value} of the interceptor"
+            self._say(record, EventReason.READ_REFUSED, note, warning=True)
+        elif isinstance(record, Published):
+            self._published(record.volume_id)
+        elif isinstance(record, RightEnded):
+            meets = "the last value is served" if record.policy == "keep" else "reads are refused"
+            note = f"the right to the secrets of {record.interceptor} has ended, {meets}: {record.field}: {record.why}"
+            self._say(record, EventReason.RIGHT_ENDED, note, warning=True)
+        elif isinstance(record, RightReturned):
+            note = f"the right to the secrets of {record.interceptor} is there again"
+            self._say(record, EventReason.RIGHT_RETURNED, note, warning=False)
+
+    def _published(self, volume_id: str) -> None:
+        """What was known of its secrets before it showed them."""
+        if (state := self._volumes.get(volume_id)) is not None:
+            for ref in {file.ref for file in state.plan.files} & self._polled.keys():
+                self._writer.tell(state.plan.pod, EventReason.POLLED, self._polled[ref], warning=True)
+
+    def _tell(self, ref: SecretRef, reason: EventReason, note: str, *, warning: bool) -> None:
+        for pod in {state.plan.pod for state in self._volumes.following(ref)}:
+            self._writer.tell(pod, reason, note, warning=warning)
+
+    def _say(
+        self, record: ReadRecord | RightEnded | RightReturned, reason: EventReason, note: str, *, warning: bool
+    ) -> None:
+        self._writer.tell(PodRef(record.namespace, record.pod, record.pod_uid, ""), reason, note, warning=warning)
