@@ -12,6 +12,7 @@ import typer
 from kernelsecret.cli import agent_command, webhook_command
 from kernelsecret.cli.failures import CommandError, Exit, from_os, leave, need_root, say
 from kernelsecret.errors import KernelSecretError
+from kernelsecret.names import HOST_WEBHOOK
 
 app = typer.Typer(
     name="kernelsecret-ctl",
@@ -176,6 +177,54 @@ def trace(
     from kernelsecret.cli import trace_command
 
     leave(trace_command.run(admin_socket, replay=replay, follow=follow, as_json=output is Output.JSON))
+
+
+@app.command(
+    short_help="Say that secrets have changed: every agent looks at once.",
+    epilog="Examples:\n\n"
+    "  kernelsecret-ctl push vault:secret/data/payments/db --sender ci --key-file ci.key --ca-file ca.pem\n\n"
+    "  kernelsecret-ctl push file:payments/tls kubernetes:web --sender ci --key-file ci.key --ca-file ca.pem\n\n"
+    "Without this program: docs/push.md has the same with openssl and curl.",
+)
+def push(
+    secret: Annotated[
+        list[str],
+        typer.Argument(help="SOURCE:PATH as an interceptor names it; several are one push.", metavar="SECRET"),
+    ],
+    sender: Annotated[str, typer.Option(help="Your name in the Secret kernelsecret-push-keys.")],
+    key_file: Annotated[
+        Path, typer.Option(help="Your key, every byte of it as the Secret has it. It goes nowhere else.")
+    ],
+    ca_file: Annotated[Path, typer.Option(help="Of the webhook: `authorities` of the ConfigMap kernelsecret-trust.")],
+    server: Annotated[str, typer.Option(help="The webhook.")] = f"https://{HOST_WEBHOOK}",
+    server_name: Annotated[
+        str,
+        typer.Option(help="What its certificate is for, where that is not the host of --server.", show_default=False),
+    ] = "",
+    within: Annotated[
+        float, typer.Option(min=0, max=600, help="Seconds to go on trying while the webhook is away or busy.")
+    ] = 10.0,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Say that secrets have changed at their source, signed with your key, so that no poll is waited for.
+
+    No value is sent, and nothing is believed: each agent asks the source itself. Once this command has ended well,
+    every agent that listens is being told. Exit status 1: it was refused, or nobody answered.
+    """
+    from kernelsecret.cli import push_command
+
+    leave(
+        push_command.run(
+            secret,
+            sender=sender,
+            key_file=key_file,
+            server=server,
+            ca_file=ca_file,
+            server_name=server_name,
+            within_s=within,
+            as_json=output is Output.JSON,
+        )
+    )
 
 
 @app.command(

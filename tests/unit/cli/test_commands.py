@@ -15,7 +15,7 @@ from kernelsecret.cli.agent_command import load
 from kernelsecret.cli.failures import CommandError, Exit
 from kernelsecret.cli.main import app
 
-COMMANDS = ("agent", "probe", "explain", "status", "secrets", "trace", "demo")
+COMMANDS = ("agent", "probe", "explain", "status", "secrets", "trace", "push", "demo")
 
 
 def ctl(*words: str) -> subprocess.CompletedProcess[str]:
