@@ -48,13 +48,13 @@ def test_at_max_ttl_new_ones_are_there_before_the_old_ones_die_and_both_are_good
         vault, seen = vault_with(ttl=60, max_ttl=600), Observer()
         agent = Agent(vault)
         agent.source.watch(DB, seen)
-        for _ in range(6000):
+        for _ in range(2000):
             await asyncio.sleep(1)
             newest = seen.versions[-1].values["password"].decode()
             shown = vault.made[int(newest[1:]) - 1]
             assert shown.alive(now())
             assert len(vault.live()) <= 2
-        assert 10 <= len(vault.made) <= 12
+        assert 4 <= len(vault.made) <= 5
         overlaps = [old.last - new.at for old, new in zip(vault.made, vault.made[1:], strict=False)]
         assert min(overlaps) > 15
         await agent.source.close()
@@ -293,7 +293,7 @@ def test_an_outage_longer_than_the_lease_ends_in_new_credentials_within_seconds(
         agent.source.watch(DB, seen)
         await asyncio.sleep(10)
         vault.down = True
-        await asyncio.sleep(4 * 3600)
+        await asyncio.sleep(1800)
         assert seen.value == b"p1"
         assert "nobody listens" in seen.failures[-1]
         assert len(seen.failures) == 1
