@@ -23,7 +23,8 @@ class VaultTelling:
         self._metrics.source_error(SOURCE, error.kind)
 
     def went_down(self, error: VaultError) -> None:
-        """Nothing is asked until it serves again."""
+        """Nothing is asked until it serves again. What began the outage is no failure of a request besides."""
+        self._metrics.source_error(SOURCE, error.kind)
         self._conditions.hold(Reason.SOURCE_DOWN, SOURCE, str(error))
         log.warning(Event.SOURCE_DOWN, source=SOURCE, reason=error.kind, **problem(error))
 
