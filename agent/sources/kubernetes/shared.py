@@ -29,7 +29,7 @@ class Shared:
         return max(self._pace(ref), LEAST_PACE_S)
 
 
-async def set_within(event: asyncio.Event, seconds: float | None) -> None:
+async def set_within(event: asyncio.Event, seconds: float) -> None:
     """Wait until it is set, at most so long. Not by `wait_for`, which Python 3.11 lets swallow a cancellation."""
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):

@@ -25,6 +25,8 @@ from telemetry.logs import get_logger, problem
 
 SPACING_S = 0.05
 """Between two reads for notices of one Secret: one that is written all the time is not read all the time."""
+WATCHED_S = 60.0
+"""How often a Secret is read whose watch is silent: should the watch be dead, or the right to read have ended."""
 DENIED_WATCH_S = 60.0
 """How often a right to watch is asked for that was denied."""
 FIRST_WAIT_S = 0.2
@@ -131,14 +133,14 @@ class SecretTracker:
                 await asyncio.sleep(left)
             await set_within(self._wanted, self._next_look_s())
 
-    def _next_look_s(self) -> float | None:
-        """Seconds until it is read again by itself; None while notices can be relied on."""
+    def _next_look_s(self) -> float:
+        """Seconds until it is read again by itself."""
         if self._problem is not None:
             if isinstance(self._problem, SecretError) and self._problem.kind in PASSING:
                 return self._waits.next_s(min(self._problem.retry_after_s, MOST_ASKED_S))
             least, longest = OWN_TROUBLE_S
             return min(max(self._pace(), least), longest) * jitter()
-        return None if self._is_watching else self._pace() * jitter()
+        return (WATCHED_S if self._is_watching else self._pace()) * jitter()
 
     def _pace(self) -> float:
         return self._shared.pace_of(self._ref)

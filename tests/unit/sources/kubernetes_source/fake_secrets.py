@@ -109,6 +109,7 @@ class FakeSecrets:
         secrets = f"/api/v1/namespaces/{NAMESPACE}/secrets"
         if request.path == secrets and request.query.get("watch") == "true":
             assert request.query["fieldSelector"] == f"metadata.name={NAME}"
+            assert request.query["resourceVersion"] == "0"
             return await self._watch(request)
         assert request.path == f"{secrets}/{NAME}"
         self.gets += 1

@@ -337,6 +337,15 @@ async def test_two_observers_hear_the_same_and_one_that_fails_harms_nobody(
     assert all(isinstance(error, ValueError) for error in told)
 
 
+async def test_a_watch_that_is_silent_is_not_relied_on_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with reading() as scene, watching(scene) as heard:
+        await watched(scene)
+        monkeypatch.setattr(tracker, "WATCHED_S", 0.02)
+        scene.source.nudge("db")
+        scene.fake.values = {"password": b"two"}  # of which nobody tells
+        await heard.value("password", b"two")
+
+
 async def test_a_secret_that_is_written_all_the_time_ends_with_its_last_value(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracker, "SPACING_S", 0.05)
     async with reading() as scene, watching(scene) as heard:
