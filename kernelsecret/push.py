@@ -72,12 +72,25 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True):
     """A secret was said to have changed. `revision` is another one each time; `told` has the newest time (nanoseconds
-    since 1970) by sender, so that none older is taken."""
+    since 1970) that was taken, by sender."""
 
     source: str
     path: str
     revision: int
     told: dict[str, int] = {}
+
+
+class Recent(msgspec.Struct, frozen=True, kw_only=True):
+    """The pushes of one sender that were taken last, by 4 bytes of each nonce's hash, in two parts of which the older
+    one is given up. So one that comes late (pushes overtake each other) is told from one that comes again. `since` is
+    when `young` began, the newest times are those in each part; of what was given up none was newer than `after`."""
+
+    young: bytes = b""
+    old: bytes = b""
+    since: int = 0
+    newest: int = 0
+    newest_old: int = 0
+    after: int = 0
 
 
 class Board(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,6 +99,7 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
 
     notices: tuple[Notice, ...] = ()
     floors: dict[str, int] = {}
+    recent: dict[str, Recent] = {}
 
 
 def signed_text(sender: str, time: str, nonce: str, body: bytes) -> bytes:

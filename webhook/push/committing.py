@@ -161,7 +161,7 @@ class Committer:
             if found is None:
                 left.append(one)
             else:
-                _refuse([one], partial(_replayed, found[0]))
+                _refuse([one], partial(_replayed, found))
         return left
 
     async def _written(self, batch: list[_Waiting]) -> bool:
@@ -212,7 +212,7 @@ class Committer:
 
 
 def _replayed(secret: PushedSecret) -> PushRefused:
-    why = f"is not newer than that of the last push of {secret} by this sender, which was accepted"
+    why = f"this push was accepted before, or is older than others of {secret} by this sender that were"
     fix = "sign each push anew, by a clock that does not go back; one clock for all who push under one name"
     return PushRefused(Outcome.REPLAYED, HEADER_TIME, why, fix)
 

@@ -148,7 +148,7 @@ class PushDoor:
         asked = _secrets(body)
         seen.secrets = tuple(sorted(set(asked)))
         self._require_named(asked)
-        await parts.committer.commit(Told(signed.sender, time_ns, seen.secrets))
+        await parts.committer.commit(Told(signed.sender, time_ns, signed.nonce, seen.secrets))
 
     def _require_near(self, time_ns: int) -> None:
         away_s = (time_ns - self._parts.now_ns()) / 1e9

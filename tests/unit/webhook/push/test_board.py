@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from kernelsecret.push import MAX_SECRET_PATH, SKEW_S, Board, PushedSecret
+from kernelsecret.push import MAX_SECRET_PATH, Board, PushedSecret
 from tests.unit.webhook.push.scene import DB, NOW_NS
+from webhook.push import recent
 from webhook.push.board import (
+    KEPT_NS,
     MOST_BYTES,
     MOST_NOTICES,
     Times,
@@ -18,16 +22,15 @@ from webhook.push.board import (
     merged,
     read_stored,
 )
-
-SKEW_NS = SKEW_S * 10**9
+from webhook.push.recent import SPAN_NS
 
 
 def secret(number: int, letters: int = 0) -> PushedSecret:
     return PushedSecret("vault", f"{number:05}".ljust(letters, "x"))
 
 
-def told(*numbers: int, sender: str = "ci", time_ns: int = NOW_NS) -> Told:
-    return Told(sender, time_ns, tuple(map(secret, numbers)))
+def told(*numbers: int, sender: str = "ci", time_ns: int = NOW_NS, nonce: str = "") -> Told:
+    return Told(sender, time_ns, nonce or f"{sender}-{time_ns}-{numbers}", tuple(map(secret, numbers)))
 
 
 def paths(board: Board) -> list[str]:
@@ -48,8 +51,8 @@ def test_what_was_told_last_is_last() -> None:
 
 def test_a_notice_goes_once_its_time_is_refused_for_its_age_alone() -> None:
     board = merged(Board(), [told(1)], NOW_NS)
-    assert paths(merged(board, [told(2, time_ns=NOW_NS + SKEW_NS)], NOW_NS + SKEW_NS)) == ["00001", "00002"]
-    later = NOW_NS + SKEW_NS + 1
+    assert paths(merged(board, [told(2, time_ns=NOW_NS + KEPT_NS)], NOW_NS + KEPT_NS)) == ["00001", "00002"]
+    later = NOW_NS + KEPT_NS + 1
     assert paths(merged(board, [told(2, time_ns=later)], later)) == ["00002"]
 
 
@@ -62,13 +65,14 @@ def test_of_what_makes_room_nothing_older_is_taken_again() -> None:
     times = Times(board)
     for number in range(MOST_NOTICES + 10):
         assert times.stale(told(number, time_ns=NOW_NS + number)) is not None
+    assert times.stale(told(3, time_ns=NOW_NS + 9, nonce="another")) is not None
     assert times.stale(told(3, time_ns=NOW_NS + MOST_NOTICES + 10)) is None
     assert times.stale(told(3, sender="vault")) is None
 
 
 def test_floors_go_when_their_time_is_refused_for_its_age() -> None:
     board = Board(floors={"ci": NOW_NS})
-    later = NOW_NS + SKEW_NS + 1
+    later = NOW_NS + KEPT_NS + 1
     assert merged(board, [told(1, time_ns=later)], later).floors == {}
 
 
@@ -76,7 +80,7 @@ def test_long_paths_and_many_senders_leave_it_within_what_a_config_map_holds() -
     board = Board()
     for number in range(40):
         secrets = tuple(secret(64 * number + one, MAX_SECRET_PATH) for one in range(64))
-        board = merged(board, [Told(f"sender-{number}", NOW_NS + number, secrets)], NOW_NS)
+        board = merged(board, [Told(f"sender-{number}", NOW_NS + number, "nonce", secrets)], NOW_NS)
         assert len(msgspec.json.encode(board)) <= MOST_BYTES
         assert paths(board)[-64:] == [one.path for one in secrets]
 
@@ -98,24 +102,64 @@ def test_a_damaged_board_is_none_and_can_be_emptied(text: str) -> None:
     assert emptied(raw).board == Board()
 
 
-@given(
-    some.lists(
-        some.tuples(some.sampled_from(["ci", "vault"]), some.integers(0, 5), some.integers(1, 50)),
-        max_size=40,
-    )
+# Seconds apart, so that parts of the recent ones are given up; some at one time, some late.
+PUSHES = some.lists(
+    some.tuples(some.sampled_from(["ci", "vault"]), some.integers(0, 3), some.integers(0, 24)), max_size=60
 )
-def test_nothing_that_was_accepted_is_ever_taken_again(pushes: list[tuple[str, int, int]]) -> None:
+
+
+@given(PUSHES, some.sampled_from([1, 2, 4096]))
+def test_nothing_that_was_taken_is_ever_taken_again(pushes: list[tuple[str, int, int]], most: int) -> None:
     board, accepted = Board(), list[Told]()
-    for sender, number, time in pushes:
-        push = told(number, sender=sender, time_ns=NOW_NS + time)
+    with patch.object(recent, "MOST", most):
+        for index, (sender, number, quarters) in enumerate(pushes):
+            push = told(number, sender=sender, time_ns=NOW_NS + quarters * SPAN_NS // 4, nonce=f"n-{index}")
+            if Times(board).stale(push) is None:
+                board = merged(board, [push], NOW_NS)
+                accepted.append(push)
+            assert all(Times(board).stale(before) for before in accepted)
+
+
+@given(PUSHES)
+def test_what_is_newer_than_all_of_its_sender_is_always_taken(pushes: list[tuple[str, int, int]]) -> None:
+    board, newest = Board(), 0
+    for index, (sender, number, quarters) in enumerate(pushes):
+        push = told(number, sender=sender, time_ns=NOW_NS + quarters * SPAN_NS // 4, nonce=f"n-{index}")
+        if push.time_ns > newest:
+            assert Times(board).stale(push) is None
+            newest = push.time_ns
         if Times(board).stale(push) is None:
-            assert push not in accepted
             board = merged(board, [push], NOW_NS)
-            accepted.append(push)
-        for before in accepted:
-            assert Times(board).stale(before) is not None
+
+
+def test_a_push_that_was_overtaken_by_a_little_is_taken_once() -> None:
+    board = merged(Board(), [told(1, time_ns=NOW_NS + 900_000_000)], NOW_NS)
+    late = told(1, time_ns=NOW_NS)
+    assert Times(board).stale(late) is None
+    board = merged(board, [late], NOW_NS)
+    assert board.notices[0].told == {"ci": NOW_NS + 900_000_000}
+    assert Times(board).stale(late) is not None
+
+
+def test_a_push_that_is_seconds_late_is_not() -> None:
+    board = Board()
+    for second in range(4):
+        board = merged(board, [told(1, time_ns=NOW_NS + second * SPAN_NS)], NOW_NS)
+    assert Times(board).stale(told(1, time_ns=NOW_NS + 10**8, nonce="late")) is not None
+    # But of a secret that nothing was told of it is news.
+    assert Times(board).stale(told(2, time_ns=NOW_NS + 10**8, nonce="late")) is None
+
+
+def test_after_a_while_the_nonces_of_a_sender_need_no_room() -> None:
+    board = merged(Board(), [told(1, time_ns=NOW_NS + number) for number in range(500)], NOW_NS)
+    assert len(board.recent["ci"].young) == 2000
+    later = NOW_NS + 31 * 10**9
+    board = merged(board, [told(2, sender="vault", time_ns=later)], later)
+    assert board.recent["ci"].young == b""
+    assert all(Times(board).stale(told(1, time_ns=NOW_NS + number)) for number in range(500))
+    assert Times(board).stale(told(1, time_ns=NOW_NS + 500)) is None
 
 
 def test_a_secret_is_told_of_by_several_senders() -> None:
-    board = merged(Board(), [Told("ci", NOW_NS, (DB,)), Told("vault", NOW_NS + 5, (DB,))], NOW_NS)
+    board = merged(Board(), [Told("ci", NOW_NS, "a", (DB,)), Told("vault", NOW_NS + 5, "b", (DB,))], NOW_NS)
     assert board.notices[0].told == {"ci": NOW_NS, "vault": NOW_NS + 5}

@@ -17,6 +17,7 @@ from kernelsecret.push import (
 )
 from tests.unit.webhook.push.scene import API, DB, KEY, NOW_NS, OTHER_KEY, Scene, body_of, pushing, refusal, signed
 from tests.unit.webhook.server.asgi import Said, ask
+from webhook.push.recent import SPAN_NS
 
 
 def assert_refused(scene: Scene, said: Said, status: int, outcome: str, field: str) -> dict[str, str]:
@@ -123,14 +124,16 @@ async def test_a_used_nonce_is_a_409_also_with_a_newer_time() -> None:
 
 async def test_a_time_that_is_not_newer_is_a_409_for_that_sender_and_secret_only() -> None:
     async with pushing() as scene:
-        assert (await scene.one.push(DB)).status == 202
-        said = await scene.one.push(API, DB)
+        for second in range(4):
+            assert (await scene.one.push(DB, time=NOW_NS + second * SPAN_NS)).status == 202
+        late = NOW_NS + 10**8
+        said = await scene.one.push(API, DB, time=late)
         assert (said.status, refusal(said)["field"]) == (409, HEADER_TIME)
         assert str(DB) in refusal(said)["why"]
         assert scene.told() == [str(DB)]
-        assert (await scene.one.push(API)).status == 202
-        assert (await scene.one.push(DB, sender="vault", key=OTHER_KEY)).status == 202
-        assert (await scene.one.push(DB, time=NOW_NS + 1)).status == 202
+        assert (await scene.one.push(API, time=late)).status == 202
+        assert (await scene.one.push(DB, sender="vault", key=OTHER_KEY, time=late)).status == 202
+        assert (await scene.one.push(DB, time=NOW_NS + 4 * SPAN_NS)).status == 202
 
 
 async def test_a_secret_that_no_interceptor_names_is_a_404() -> None:
