@@ -125,6 +125,10 @@ class Postgres:
             host=HOST, port=self.port, user=user, password=password, dbname=database, connect_timeout=10
         )
 
+    def superuser_dsn(self, database: str = DATABASE) -> str:
+        """What libpq connects with as a superuser."""
+        return self.dsn(SUPERUSER, self._password, database)
+
     def query(self, statement: str | sql.Composed, *values: object) -> list[tuple[Any, ...]]:
         """What a superuser's statement gives."""
         with self.connect(SUPERUSER, self._password) as connection:
