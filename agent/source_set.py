@@ -38,7 +38,7 @@ def open_sources(
     if (vault := settings.vault()) is not None:
         sources.append(_vault(vault, credentials, safe, pace, telling, closing))
     if connection is not None:
-        sources.append(_kubernetes(connection, credentials, pace, teller))
+        sources.append(_kubernetes(connection, credentials, pace, telling, teller))
     for source in sources:
         closing.push_async_callback(source.close)
     return {source.name: source for source in sources}
@@ -61,11 +61,16 @@ def _vault(
     return VaultSource(client, safe, pace)
 
 
-def _kubernetes(connection: Connection, credentials: Credentials, pace: Pace, teller: Teller) -> Source:
+def _kubernetes(
+    connection: Connection, credentials: Credentials, pace: Pace, telling: Telling, teller: Teller
+) -> Source:
     from agent.sources.kubernetes.source import KubernetesSource
 
     def hint(ref: SecretRef, text: str) -> None:
         log.warning(Event.POLLED, secret=str(ref), reason=text)
         teller.polled(ref, text)
 
-    return KubernetesSource(connection, credentials, pace, hint=hint)
+    def count(kind: str) -> None:
+        telling.metrics.source_error(KubernetesSource.name, kind)
+
+    return KubernetesSource(connection, credentials, pace, hint=hint, count=count)

@@ -29,6 +29,7 @@ class Kind(StrEnum):
 
     DENIED = "denied"
     NOT_AUTHENTICATED = "not-authenticated"
+    NO_CREDENTIAL = "no-credential"
     NOT_FOUND = "not-found"
     THROTTLED = "throttled"
     TIMEOUT = "timeout"
@@ -51,6 +52,11 @@ class SecretError(Refused):
         self.kind = kind
         self.retry_after_s = retry_after_s
         super().__init__(code, field, why, fix)
+
+
+def kind_of(refused: Refused) -> Kind:
+    """What went wrong, also where there was no token of the reader to ask with."""
+    return refused.kind if isinstance(refused, SecretError) else Kind.NO_CREDENTIAL
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from agent.sources.kubernetes.place import Place
+from agent.sources.kubernetes.place import Place, kind_of
 from agent.sources.kubernetes.secret import MAX_ANSWER, MAX_NOTICE, Notice, Read, WatchEnded, read_notice, read_secret
+from agent.sources.kubernetes.shared import Shared
 from apiclient import paths
 from apiclient.client import ApiClient, ApiError
 from apiclient.objects import Lines, Unreadable
+from kernelsecret.errors import Refused
 
 METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 """The form of a watch that has no value in it."""
@@ -24,16 +25,23 @@ the kernel's own probes, and by reading from time to time."""
 
 
 class Reading:
-    """One Secret as one account reads it. `reads` bounds how many of all are asked for at a time."""
+    """One Secret as one account reads it."""
 
-    def __init__(self, client: ApiClient, place: Place, reads: asyncio.Semaphore) -> None:
+    def __init__(self, client: ApiClient, place: Place, shared: Shared) -> None:
         self.place = place
         self._client = client
-        self._reads = reads
+        self._shared = shared
 
     async def get(self) -> Read:
         """The Secret as it is now. Raises Refused: a SecretError, or what there is to say of the reader's token."""
-        async with self._reads:
+        try:
+            return await self._get()
+        except Refused as refused:
+            self._shared.count(kind_of(refused).value)
+            raise
+
+    async def _get(self) -> Read:
+        async with self._shared.reads:
             try:
                 answer = await self._client.get(
                     paths.secret(self.place.namespace, self.place.name), timeout_s=GET_S, max_bytes=MAX_ANSWER

@@ -16,11 +16,19 @@ LEAST_PACE_S = 0.1
 
 
 class Shared:
-    """`pace` says how often a Secret is read that cannot be watched, `hint` hears what would mend that."""
+    """`pace` says how often a Secret is read that cannot be watched, `hint` hears what would mend that, `count` the
+    kind of each failure."""
 
-    def __init__(self, pace: Callable[[SecretRef], float], most: int, hint: Callable[[SecretRef, str], None]) -> None:
+    def __init__(
+        self,
+        pace: Callable[[SecretRef], float],
+        most: int,
+        hint: Callable[[SecretRef, str], None],
+        count: Callable[[str], None],
+    ) -> None:
         self._pace = pace
         self.hint = hint
+        self.count = count
         self.reads = asyncio.Semaphore(READS_AT_ONCE)
         self.watches_left = most
 

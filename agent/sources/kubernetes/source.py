@@ -37,12 +37,14 @@ class KubernetesSource:
         agent_account: str = AGENT_ACCOUNT,
         most_watches: int = MOST_WATCHES,
         hint: Callable[[SecretRef, str], None] = lambda ref, text: None,
+        count: Callable[[str], None] = lambda kind: None,
     ) -> None:
         """`connection` is the agent's own; of it only address and CA are used with the tokens of pods. `pace` says how
-        often, in seconds, a Secret is read that cannot be watched. `hint` hears once what would mend that."""
+        often, in seconds, a Secret is read that cannot be watched. `hint` hears once what would mend that, `count`
+        the kind of each read that failed."""
         self._agent_account = agent_account
         self._clients = Clients(connection, credentials)
-        self._shared = Shared(pace, most_watches, hint)
+        self._shared = Shared(pace, most_watches, hint, count)
         self._trackers: dict[SecretRef, SecretTracker] = {}
         self._stopping: set[asyncio.Task[None]] = set()
         credentials.on_put(self._token_came)
@@ -58,7 +60,7 @@ class KubernetesSource:
             return await tracker.look()
         client = self._clients.take(ref.reader)
         try:
-            read = await Reading(client, place, self._shared.reads).get()
+            read = await Reading(client, place, self._shared).get()
         finally:
             self._clients.give_back(ref.reader)
         return SecretVersion(ref, read.values, label=f"version {read.version}")
@@ -72,7 +74,7 @@ class KubernetesSource:
         place = place_of(ref, self._agent_account)
         tracker = self._trackers.get(ref)
         if tracker is None:
-            tracker = SecretTracker(Reading(self._clients.take(ref.reader), place, self._shared.reads), self._shared)
+            tracker = SecretTracker(Reading(self._clients.take(ref.reader), place, self._shared), self._shared)
             self._trackers[ref] = tracker
             tracker.start()
         subscription = Subscription(observer)

@@ -237,7 +237,6 @@ class SecretTracker:
         if self._why_not != why:
             self._why_not = why
             text = f"{self._ref} is read every {self._pace():g} s: {problem or why}"
-            log.warning(Event.POLLED, secret=str(self._ref), why=problem or why)
             self._shared.hint(self._ref, text)
 
 

@@ -28,6 +28,8 @@ class Scene:
     credentials: Credentials
     url: str
     hints: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    """The kind of each read that failed."""
     pace: float = 0.1
     """Seconds between reads without a watch."""
 
@@ -52,6 +54,7 @@ async def reading(
             lambda ref: scene.pace,
             most_watches=most_watches,
             hint=lambda ref, text: scene.hints.append(text),
+            count=lambda kind: scene.failures.append(kind),
         )
         scene = Scene(fake, source, credentials, url)
         if token:
