@@ -11,6 +11,7 @@ import socket
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -226,9 +227,13 @@ class _Target:
 
 def api_path(path: str, query: Mapping[str, str]) -> str:
     """`/v1/...` of a path of Vault's API. Raises VaultError for one that would lead elsewhere."""
-    parts = path.split("/")
-    if any(part in ("", ".", "..") for part in parts[:-1]) or parts[-1] in (".", "..") or not path:
+    return f"{_quoted(path)}?{urlencode(query)}" if query else _quoted(path)
+
+
+@lru_cache(4096)
+def _quoted(path: str) -> str:
+    *folders, last = path.split("/")
+    if not path or any(part in ("", ".", "..") for part in folders) or last in (".", ".."):
         why = f"{quoted(path)} is no path of Vault's API"
         raise VaultError(Kind.BAD_REQUEST, "source.vault.path", why, "like secret/data/payments/db, without `/v1/`")
-    quoted_path = "/v1/" + quote(path, safe="/-._~:@!$&'()*+,;=")
-    return f"{quoted_path}?{urlencode(query)}" if query else quoted_path
+    return "/v1/" + quote(path, safe="/-._~:@!$&'()*+,;=")
