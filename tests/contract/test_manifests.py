@@ -293,18 +293,25 @@ def test_the_examples_of_rights_give_one_secret_in_one_namespace(file: str, acco
 
 def test_what_the_webhook_keeps_is_granted_by_name() -> None:
     role = one("Role", names.ACCOUNT_WEBHOOK)
-    named = {rule["resources"][0]: rule["resourceNames"] for rule in role["rules"] if "resourceNames" in rule}
-    assert named == {
-        "secrets": [names.KEYS_OBJECT],
-        "configmaps": [names.TRUST_OBJECT],
-        "leases": [names.LEASE_WEBHOOK],
+    granted = {rule["resourceNames"][0]: rule["verbs"] for rule in role["rules"] if "resourceNames" in rule}
+    followed, written = ["get", "list", "watch"], ["get", "update"]
+    assert granted == {
+        names.KEYS_OBJECT: [*followed, "update"],
+        names.PUSH_KEYS_OBJECT: followed,
+        names.NOTICES_OBJECT: written,
+        names.TRUST_OBJECT: [*followed, "update"],
+        names.LEASE_WEBHOOK: written,
     }
     unnamed = [rule for rule in role["rules"] if "resourceNames" not in rule]
     assert {verb for rule in unnamed for verb in rule["verbs"]} == {"create"}
     (objects,) = of("ValidatingAdmissionPolicy", "kernelsecret-webhook-objects")
     said = " ".join(strings(objects["spec"]["validations"]))
-    for kind, (name,) in named.items():
-        assert f"'{kind}': '{name}'" in said
+    for kind, made in (
+        ("secrets", [names.KEYS_OBJECT]),
+        ("configmaps", [names.TRUST_OBJECT, names.NOTICES_OBJECT]),
+        ("leases", [names.LEASE_WEBHOOK]),
+    ):
+        assert f"'{kind}': {made}" in said
     configurations = [
         rule for rule in one("ClusterRole", names.ACCOUNT_WEBHOOK)["rules"] if "webhookconfig" in str(rule["resources"])
     ]

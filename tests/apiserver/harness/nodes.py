@@ -14,6 +14,7 @@ from apiclient.client import ApiClient
 from apiclient.connection import from_kubeconfig
 from kernelsecret.errors import Refused
 from kernelsecret.names import ACCOUNT_AGENT, AUDIENCE_IDENTITY, SYSTEM_NAMESPACE
+from kernelsecret.node_api import ServedSecret
 from kernelsecret.registration import Registration
 from tests.apiserver.harness.cluster import Cluster
 from tests.apiserver.harness.objects import pod
@@ -22,7 +23,7 @@ from tests.apiserver.harness.webhook import Webhook
 
 
 class Agent:
-    """What it heard: registrations handed over, questions asked, and what it refused."""
+    """What it heard: registrations handed over, questions asked, and what it refused. It says that it `serves` so."""
 
     def __init__(self, node: str) -> None:
         self.node = node
@@ -30,6 +31,7 @@ class Agent:
         self.refused: list[Refused] = []
         self.asked: list[str] = []
         self.identity: list[Refused | None] = []
+        self.serves: list[ServedSecret] = []
         self.room: RegistrationRoom
 
     def events(self) -> RoomEvents:
@@ -39,6 +41,7 @@ class Agent:
             lambda _, refused: self.refused.append(refused),
             self.asked.append,
             self.identity.append,
+            lambda: self.serves,
         )
 
     def has(self, pod_name: str) -> Registration | None:
