@@ -13,6 +13,8 @@ from agent.model import PodRef
 from kernelsecret.errors import Code, Refused
 from kernelsecret.problems import quoted
 
+NONE_AT_HAND = "no live token of a pod of"
+
 
 def reader_of(pod: PodRef) -> str:
     """Who a pod reads as: `SecretRef.reader`."""
@@ -73,5 +75,5 @@ class Credentials:
             why = f"kubelet brings no service-account token for the audience {quoted(audience)}; it brings {had}"
             fix = f"add {quoted(audience)} to the tokenRequests of the CSIDriver, or name one that is there"
             raise Refused(Code.FAILED_PRECONDITION, "CSIDriver.spec.tokenRequests", why, fix)
-        why = f"no live token of a pod of {reader} is at hand"
+        why = f"{NONE_AT_HAND} {reader} is at hand"
         raise Refused(Code.UNAVAILABLE, "serviceAccount.tokens", why, "kubelet brings one within two minutes")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
+from agent.credentials import NONE_AT_HAND
 from agent.delivery.volumes import Volumes
 from agent.kube.event_book import EventReason
 from agent.kube.events import EventWriter
@@ -9,18 +13,24 @@ from agent.model import PodRef, SecretRef
 from agent.observe.records import Kind, Published, ReadRecord, Record, RightEnded, RightReturned
 from agent.teller import Teller
 
+TOKENS_WITHIN_S = 150.0
+"""Kubelet asks again for each volume within two minutes, and brings the pod's tokens."""
+
 
 class PodEvents(Teller):
     """Tells the pods that show a secret: once that it is down, and once that it is back."""
 
-    def __init__(self, writer: EventWriter, volumes: Volumes) -> None:
-        self._writer, self._volumes = writer, volumes
+    def __init__(self, writer: EventWriter, volumes: Volumes, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._writer, self._volumes, self._clock = writer, volumes, clock
+        self._tokens_by_s = clock() + TOKENS_WITHIN_S
         self._down: set[SecretRef] = set()
         self._not_shown: set[SecretRef] = set()
         self._polled: dict[SecretRef, str] = {}
 
     def down(self, ref: SecretRef, why: str) -> None:
         """It cannot be read; the last good version is served."""
+        if NONE_AT_HAND in why and self._clock() < self._tokens_by_s:
+            return  # an agent that was started again has none before kubelet asks: that is no news for anybody
         if ref not in self._down and self._volumes.following(ref):
             self._down.add(ref)
             note = f"{ref} cannot be read now, its last good version is served: {why}"

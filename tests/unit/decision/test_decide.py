@@ -232,3 +232,28 @@ def test_a_container_that_the_interceptor_leaves_out_may_not_mount_the_volume_al
     assert plan(pod=replace(POD, volumes={"db": mounted})).files
     only = CsiVolume("payments-db", mounted_by=frozenset({"api"}))
     assert plan(pod=replace(POD, volumes={"db": only}), interceptor=interceptor).files
+
+
+@pytest.mark.parametrize(
+    ("source", "setting"),
+    [
+        ({"vault": {"path": "secret/data/db", "role": "api"}}, "KERNELSECRET_VAULT_ADDRESS"),
+        ({"kubernetes": {"name": "db"}}, "KERNELSECRET_CLUSTER"),
+    ],
+)
+def test_a_source_that_the_agent_lacks_is_refused_with_its_setting_named(source: dict[str, Any], setting: str) -> None:
+    refused = refusal(interceptor=read_interceptor(changed("spec.secrets.0.source", source)))
+    assert (refused.code, refused.field) == (Code.FAILED_PRECONDITION, f"spec.secrets[0].source.{next(iter(source))}")
+    assert setting in refused.fix
+
+
+def test_the_namespace_can_only_lengthen_the_interval() -> None:
+    assert plan().poll_s == 1.0
+    assert plan(pod=replace(POD, least_poll_s=30.0)).poll_s == 30.0
+    assert plan(pod=replace(POD, least_poll_s=0.1)).poll_s == 1.0
+
+
+def test_a_file_knows_what_the_interceptor_calls_its_secret_and_is_the_same_whatever_that_is() -> None:
+    (file, _) = plan().files
+    assert file.secret == "db"
+    assert file == replace(file, secret="another")

@@ -44,6 +44,16 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
+@pytest.mark.parametrize(("text", "least_s"), [("30s", 30.0), ("now and then", 0.0), ("9999h", 86400.0)])
+async def test_a_namespace_says_how_often_sources_are_asked_at_most(
+    root: Path, cluster: Cluster, text: str, least_s: float
+) -> None:
+    assert (await cluster.pod("payments", "api-0")).least_poll_s == 0.0
+    annotated = f"  annotations:\n    kernelsecret.io/poll-interval: {text}\n  labels:"
+    edit(root / "namespaces/payments.yaml", "  labels:", annotated)
+    assert (await cluster.pod("payments", "api-0")).least_poll_s == least_s
+
+
 async def test_a_pod_is_read_in_its_own_shape(cluster: Cluster) -> None:
     pod = await cluster.pod("payments", "api-0")
     assert (pod.uid, pod.namespace, pod.name, pod.service_account, pod.node) == (

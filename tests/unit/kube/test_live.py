@@ -92,6 +92,15 @@ async def test_what_the_watches_hold_is_answered_without_a_question() -> None:
         assert scene.gets() == []
 
 
+async def test_a_namespaces_own_interval_is_held_and_followed() -> None:
+    async with looking() as scene:
+        annotations = {"kernelsecret.io/poll-interval": "30s"}
+        await scene.fake.put("namespaces", "payments", metadata={"labels": LABELS, "annotations": annotations})
+        await until(lambda: scene.cluster._namespaces.items["payments"].least_poll_s == 30.0)
+        assert (await scene.cluster.pod("payments", "api-0")).least_poll_s == 30.0
+        assert scene.gets() == []
+
+
 async def test_only_the_nodes_own_pods_are_asked_for() -> None:
     async with looking() as scene:
         await scene.fake.cut_watches()

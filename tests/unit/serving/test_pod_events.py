@@ -11,6 +11,7 @@ from agent.kube.event_book import EventReason
 from agent.model import PodRef, SecretRef
 from agent.observe.records import Action, Kind, ReadRecord, Record, RightEnded, RightReturned, Rule, Unpublished
 from agent.pod_events import PodEvents
+from kernelsecret.errors import Refused
 from tests.unit.serving.desk import Desk
 
 DB = SecretRef("file", "payments/db")
@@ -60,6 +61,21 @@ async def test_kubelets_own_event_of_a_publish_that_failed_is_not_doubled(
 ) -> None:
     events.down(DB, "Vault is sealed")
     assert writer.told == []
+
+
+async def test_that_kubelet_has_not_brought_tokens_to_a_new_agent_yet_is_told_only_when_it_lasts(
+    desk: Desk, writer: Writer
+) -> None:
+    now = 0.0
+    events = PodEvents(cast(Any, writer), desk.volumes, clock=lambda: now)
+    await desk.publish()
+    with pytest.raises(Refused) as lacking:
+        desk.credentials.token("payments/api", "vault")
+    events.down(DB, str(lacking.value))
+    assert writer.told == []
+    now = 151.0
+    events.down(DB, str(lacking.value))
+    assert [reason for _, reason, _, _ in writer.told] == ["SecretSourceDown"]
 
 
 async def test_a_version_that_cannot_be_shown_is_told_and_so_is_the_next_that_can(

@@ -29,6 +29,31 @@ def test_the_defaults_work_on_a_node() -> None:
     assert settings.events_per_second == 100
 
 
+def test_without_an_address_there_is_no_vault_and_with_one_all_that_is_set_reaches_it() -> None:
+    assert Settings.load(NODE).vault() is None
+    set_ = {
+        "ADDRESS": "https://vault.example.com:8200/",
+        "CA_FILE": "/ca.pem",
+        "SERVER_NAME": "vault",
+        "CRL_FILE": "/crl.pem",
+        "CLIENT_CERT_FILE": "/agent.pem",
+        "CLIENT_KEY_FILE": "/agent.key",
+        "APPROLE_DIR": "/approles",
+    }
+    vault = Settings.load(NODE | {f"KERNELSECRET_VAULT_{name}": text for name, text in set_.items()}).vault()
+    assert vault is not None
+    assert (vault.base, vault.server_name) == ("https://vault.example.com:8200", "vault")
+    found = vault.ca_file, vault.crl_file, vault.client_cert_file, vault.client_key_file, vault.approle_dir
+    assert found == (Path("/ca.pem"), Path("/crl.pem"), Path("/agent.pem"), Path("/agent.key"), Path("/approles"))
+
+
+@pytest.mark.parametrize("name", ["CA_FILE", "APPROLE_DIR"])
+def test_a_setting_of_a_vault_that_is_nowhere_is_refused(name: str) -> None:
+    with pytest.raises(Refused, match=f"is not set, and KERNELSECRET_VAULT_{name} is") as caught:
+        Settings.load(NODE | {f"KERNELSECRET_VAULT_{name}": "/x"})
+    assert caught.value.field == "KERNELSECRET_VAULT_ADDRESS"
+
+
 def test_every_option_is_a_field_and_every_field_an_option() -> None:
     assert [option.name for option in OPTIONS] == [field.name for field in msgspec.structs.fields(Settings)]
 
@@ -71,6 +96,12 @@ def test_flags_win_over_variables_and_an_empty_variable_is_none() -> None:
         ("AUDIT_LOG", "audit", "not an absolute path"),
         ("STATE_DIR", "/etc/kernelsecret/secrets/state", "lies in KERNELSECRET_FILE_SOURCE_DIR"),
         ("AUDIT_LOG", "/etc/kernelsecret/cluster/a", "lies in KERNELSECRET_CLUSTER_DIR"),
+        ("VAULT_ADDRESS", "vault.example.com:8200", "https://HOST"),
+        ("VAULT_ADDRESS", "http://vault.example.com:8200", "in the clear"),
+        ("VAULT_ADDRESS", "https://vault example", "neither a letter"),
+        ("VAULT_CA_FILE", "ca.pem", "not an absolute path"),
+        ("POLL_FLOOR", "often", "not a duration"),
+        ("POLL_FLOOR", "10ms", "from 0.1 s to 86400 s"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_variable_named(name: str, text: str, why: str) -> None:
