@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -146,6 +147,22 @@ async def test_identities_without_a_token_log_in_a_few_at_a_time(
         done = await asyncio.gather(*asking, return_exceptions=True)
         assert done.count("one") == 16 * 5
         assert flaky.count("/login") == 20
+
+
+async def test_an_agent_that_stops_waits_for_no_login_that_hangs(
+    vault: VaultServer, kv: str, jwt: JwtAuth, flaky: Flaky
+) -> None:
+    who = role(vault, jwt, "web", f"{kv}/data/app: read")
+    with flaky.failing(faults.silent(), on="/login"):
+        async with opened(settings_for(vault, address=flaky.url)) as door:
+            door.bring(jwt.token(SUBJECT))
+            asking = asyncio.create_task(value(door, who, kv))
+            await in_time(lambda: flaky.count("/login"))
+            begun = time.monotonic()
+        assert time.monotonic() - begun < 5
+        (ended,) = await asyncio.gather(asking, return_exceptions=True)
+        assert isinstance(ended, BaseException)
+        await in_time(lambda: not [one for one in threading.enumerate() if one.name.startswith("vault")])
 
 
 # One answer that is wrong

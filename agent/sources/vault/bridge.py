@@ -17,7 +17,7 @@ import msgspec
 
 from agent.sources.vault.answers import UNREADABLE, body_of
 from agent.sources.vault.errors import Kind, VaultError
-from agent.sources.vault.http1 import Reply
+from agent.sources.vault.reply_parser import Reply
 from agent.sources.vault.wire import Request
 
 THREADS: Final = 4

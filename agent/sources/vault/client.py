@@ -20,11 +20,11 @@ from agent.sources.vault.bridge import Bridge
 from agent.sources.vault.errors import VaultError
 from agent.sources.vault.events import VaultEvents
 from agent.sources.vault.health import look
-from agent.sources.vault.http1 import Reply
 from agent.sources.vault.keeper import Room
 from agent.sources.vault.login import Logins, has_ended
 from agent.sources.vault.mounts import Mounts
 from agent.sources.vault.replies import opened, outage, refusal, words_of
+from agent.sources.vault.reply_parser import Reply
 from agent.sources.vault.settings import VaultSettings
 from agent.sources.vault.token_record import Held
 from agent.sources.vault.tokens import Tokens
@@ -160,6 +160,7 @@ class VaultClient:
         except VaultError as error:
             if error is not self.availability.problem:
                 self._events.failed(error)
+            error.counted = True
             raise
 
     async def _as(self, held: Held, identity: Identity, method: str, sent: str, body: bytes | None) -> Reply:

@@ -40,7 +40,6 @@ class Kind(StrEnum):
     BAD_ANSWER = "bad-answer"
     LOGIN = "login"
     NO_CREDENTIAL = "no-credential"
-    NO_KEY = "no-key"
 
 
 TLS_KINDS: Final = frozenset(kind for kind in Kind if kind.value.startswith("tls"))
@@ -51,7 +50,6 @@ _CODES = {
     Kind.DENIED: Code.PERMISSION_DENIED,
     Kind.LOGIN: Code.PERMISSION_DENIED,
     Kind.NOT_FOUND: Code.NOT_FOUND,
-    Kind.NO_KEY: Code.NOT_FOUND,
     Kind.BAD_REQUEST: Code.INVALID_ARGUMENT,
     Kind.BAD_ANSWER: Code.FAILED_PRECONDITION,
 }
@@ -69,7 +67,7 @@ class VaultError(Refused):
     """`kind` says what happened. `retry_after_s` is how long Vault asked to wait (429), None where it did not.
 
     `answer` is what came with a 404, which Vault gives for a deleted version too: its metadata is in there. `certain`:
-    Vault as a whole does not serve, there is no need to look.
+    Vault as a whole does not serve, there is no need to look. `counted`: the metric has it already.
     """
 
     def __init__(
@@ -84,6 +82,7 @@ class VaultError(Refused):
         certain: bool = False,
     ) -> None:
         self.kind = kind
+        self.counted = False
         self.certain = certain
         self.retry_after_s = retry_after_s
         self.answer = answer

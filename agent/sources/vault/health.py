@@ -8,8 +8,8 @@ import msgspec
 
 from agent.sources.vault.answers import UNREADABLE
 from agent.sources.vault.errors import Kind, VaultError
-from agent.sources.vault.http1 import Reply
 from agent.sources.vault.replies import health_problem
+from agent.sources.vault.reply_parser import Reply
 from agent.sources.vault.wire import Request, Wire
 
 WITHIN_S: Final = 2.0

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from agent.sources.vault.errors import Kind, VaultError
-from agent.sources.vault.http1 import Reply
 from agent.sources.vault.replies import refusal, words_of
+from agent.sources.vault.reply_parser import Reply
 from agent.vault_ref import Identity
 from kernelsecret.interceptor import VaultMethod
 from kernelsecret.problems import quoted, shown

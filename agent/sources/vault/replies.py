@@ -7,7 +7,7 @@ from typing import Final
 
 from agent.sources.vault.answers import UNREADABLE, Envelope, answer, envelope
 from agent.sources.vault.errors import Kind, VaultError, said_by_vault
-from agent.sources.vault.http1 import Reply
+from agent.sources.vault.reply_parser import Reply
 from kernelsecret.problems import quoted
 
 MAX_RETRY_S: Final = 60.0

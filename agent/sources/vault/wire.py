@@ -16,7 +16,8 @@ from typing import Final
 from urllib.parse import quote, urlencode, urlsplit
 
 from agent.sources.vault.errors import Kind, VaultError
-from agent.sources.vault.http1 import Connection, HttpError, Idle, Reply
+from agent.sources.vault.http1 import Connection, Idle
+from agent.sources.vault.reply_parser import HttpError, Reply
 from agent.sources.vault.settings import ADDRESS, VaultSettings
 from agent.sources.vault.tls import Tls, failure_of
 from kernelsecret.errors import said

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.sources.vault.http1 import MAX_BODY, Connection, HttpError, Idle, Parser, Reply
+from agent.sources.vault.http1 import Connection, Idle
+from agent.sources.vault.reply_parser import MAX_BODY, HttpError, Parser, Reply
 
 WITH_LENGTH = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 7\r\n\r\n" + b'{"a":1}'
 IN_CHUNKS = (

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from agent.sources.vault.answers import Answer, Auth
 from agent.sources.vault.errors import AWAY, Kind, VaultError, said_by_vault
-from agent.sources.vault.http1 import Reply
 from agent.sources.vault.login_refusal import login_refusal
 from agent.sources.vault.mounts import Mounts
 from agent.sources.vault.replies import health_problem, refusal, retry_after_s
+from agent.sources.vault.reply_parser import Reply
 from agent.sources.vault.settings import VaultSettings
 from agent.sources.vault.token_record import (
     Record,
