@@ -82,7 +82,11 @@ class Wire:
         if reply.status not in _REDIRECTS:
             return reply
         target = self._target(self._redirect(request, reply))
-        reply = await self._ask(target, request, connect_s, ends)
+        try:
+            reply = await self._ask(target, request, connect_s, ends)
+        except VaultError as error:
+            error.certain = False  # of another server than the one whose health is looked at
+            raise
         if reply.status in _REDIRECTS:
             raise self._standby("and it sends on to another one yet")
         return reply
