@@ -36,7 +36,8 @@ OPTIONS = (
         "address",
         address,
         f"0.0.0.0:{PORT_ADMISSION}",
-        "Where the API server asks (`/mutate`, `/validate`, `/bind`), with `/healthz`, `/readyz` and `/metrics`; TLS."
+        "Where the API server asks (`/mutate`, `/validate`, `/bind`) and senders push (`/v1/push`), with `/healthz`,"
+        " `/readyz` and `/metrics`; TLS."
         " `[::]` listens by both IPs.",
     ),
     _option(
@@ -87,7 +88,7 @@ OPTIONS = (
         "audit_log",
         audit_destination,
         "-",
-        "The audit log, one JSON line for each injection and refusal; `-` is standard output.",
+        "The audit log, one JSON line for each injection, refusal and push; `-` is standard output.",
     ),
     _option("log_level", one_of("debug", "info", "warning", "error"), "info", "What the log says at least."),
 )
