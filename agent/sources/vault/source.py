@@ -53,7 +53,8 @@ class Client(Door, Protocol):
 class VaultSource:
     """Implements `agent.model.Source`. Made in a running loop. It does not close the client, which others may use.
 
-    `pace` gives seconds between two looks at a secret that has to be polled; it is asked again each time.
+    `pace` gives seconds between two looks at a secret that has to be polled; it is asked again each time. `count` hears
+    of what is wrong with an answer, or with what is asked for: of the rest the client tells.
     """
 
     name = SOURCE
@@ -66,10 +67,12 @@ class VaultSource:
         *,
         linger_s: float = LINGER_S,
         sweep_s: float = SWEEP_S,
+        count: Callable[[VaultError], None] = lambda error: None,
         wall_clock: Callable[[], float] | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._client, self._pace, self._linger_s, self._chance = client, pace, linger_s, chance
+        self._count = count
         self._records = Records(safe)
         clock = wall_clock or steady_wall_clock()
         self._tools = Tools(client, self._records, Labels(safe), clock, chance)
@@ -100,9 +103,7 @@ class VaultSource:
             await self._client.availability.require()
             future: asyncio.Future[SecretVersion] = self._loop.create_future()
             watched.waiting.append(future)
-            if watched.busy:
-                watched.again = True
-            else:
+            if not watched.busy:
                 self._rounds(watched).hurry(watched)
             return await future
         finally:
@@ -133,9 +134,7 @@ class VaultSource:
         found = [watched for watched in self._by_path.get(path.strip("/"), ()) if watched.subscriptions]
         for watched in found:
             watched.nudged = True
-            if watched.busy:
-                watched.again = True
-            else:
+            if not watched.busy:
                 self._soon(watched)
         return len(found)
 
@@ -313,13 +312,12 @@ class VaultSource:
     # Looking
 
     async def _look_after(self, watched: Watched) -> None:
-        if watched.busy:  # put back meanwhile
-            watched.again = True
-            return
+        if watched.busy:
+            return  # whoever is busy with it sees to what has come meanwhile
         self._rounds(watched).drop(watched)  # what was put back while its turn came is looked after now
         before, waiting = watched.version, watched.waiting
         asked_for = watched.nudged or bool(waiting)
-        watched.waiting, watched.busy, watched.again, watched.nudged = [], True, False, False
+        watched.waiting, watched.busy, watched.nudged = [], True, False
         watched.looked_s = self._loop.time()
         result: SecretVersion | Refused = Refused(Code.INTERNAL, str(watched.asked.ref), "could not be read")
         try:
@@ -330,6 +328,7 @@ class VaultSource:
             watched.report("", changed=changed, changed_ns=time.monotonic_ns() if before and changed else 0)
         except Refused as refusal:
             watched.retry_s = self._retry_s(refusal)
+            self._count_once(refusal)
             result = refusal
             self._answer(waiting, refusal)
             watched.report(self._said(refusal), changed=watched.version is not before)
@@ -338,17 +337,18 @@ class VaultSource:
             watched.busy = False
             if watched.is_idle:
                 watched.rest()
-            if watched.again or watched.waiting:
-                watched.again = False
-                if watched.waiting:
-                    self._rounds(watched).hurry(watched)
-                else:
-                    self._soon(watched)
+            if watched.waiting:  # since the look began: what it found may be older
+                self._rounds(watched).hurry(watched)
             else:
                 self._plan(watched)
 
     def _retry_s(self, refusal: Refused) -> float:
         return (refusal.retry_after_s or 0.0) if isinstance(refusal, VaultError) else 0.0
+
+    def _count_once(self, refusal: Refused) -> None:
+        if isinstance(refusal, VaultError) and not refusal.counted:
+            refusal.counted = True
+            self._count(refusal)
 
     def _said(self, refusal: Refused) -> str:
         """While Vault is away every secret says the same, whatever each request has met."""

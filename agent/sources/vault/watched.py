@@ -58,7 +58,7 @@ class Subscription:
 
 
 class Watched:
-    """Everything about one secret. `busy`, `again`, `waiting` and the times belong to who looks after it."""
+    """Everything about one secret. `busy`, `nudged`, `waiting` and the times belong to who looks after it."""
 
     def __init__(self, asked: Asked, tools: Tools) -> None:
         self.asked = asked
@@ -67,7 +67,7 @@ class Watched:
         self.version: SecretVersion | None = None
         self.problem = ""
         self.leases: Leases | None = None
-        self.busy = self.again = self.nudged = self.ended = False
+        self.busy = self.nudged = self.ended = False
         self.looked_s = self.idle_s = -inf
         self.retry_s: float | None = None
         """How long to wait after a failure; None where there was none."""

@@ -6,8 +6,11 @@ import asyncio
 
 import pytest
 
+from agent.sources.vault.answers import Lease
 from agent.sources.vault.errors import Kind, VaultError
+from agent.sources.vault.records import Records
 from agent.sources.vault.source import LINGER_S
+from agent.vault_ref import Identity
 from kernelsecret.errors import Refused
 from tests.unit.sources.vault_source.fake_vault import FakeVault, Role
 from tests.unit.sources.vault_source.simulated import Agent, Observer, now, ref_of, run, wall
@@ -138,6 +141,7 @@ def test_many_who_ask_at_once_get_the_same_credentials() -> None:
         found = await asyncio.gather(*(agent.source.fetch(DB) for _ in range(20)))
         assert len({version.label for version in found}) == 1
         assert len(vault.made) == 1
+        assert vault.count("write", "sys/leases/lookup") == 0
         await agent.source.close()
 
     run(story())
@@ -197,6 +201,69 @@ def test_a_mint_whose_answer_never_came_is_not_forgotten_by_the_next_agent() -> 
         await asyncio.sleep(61)
         assert vault.forgotten  # the token is revoked, and its leases with it
         assert not vault.live()
+        await agent.source.close()
+
+    run(story())
+
+
+def test_what_was_left_is_revoked_also_where_its_reader_goes_on_with_other_secrets() -> None:
+    async def story() -> None:
+        vault, other = vault_with(ttl=600, max_ttl=1e9), ref_of("database/creds/other")
+        vault.roles["database/creds/other"] = Role(ttl=600, max_ttl=1e9)
+        agent = Agent(vault)
+        agent.source.watch(DB, Observer())
+        agent.source.watch(other, Observer())
+        await asyncio.sleep(10)
+        await agent.kill()
+        await agent.start()
+        agent.source.watch(other, Observer())
+        await asyncio.sleep(70)
+        assert [lease.path for lease in vault.live()] == ["database/creds/other"]
+        assert not vault.forgotten
+        await agent.source.close()
+
+    run(story())
+
+
+def test_before_vault_is_asked_for_credentials_the_safe_knows_of_it() -> None:
+    async def story() -> None:
+        vault = vault_with()
+        agent = Agent(vault)
+        fetch = asyncio.ensure_future(agent.source.fetch(DB))
+        while not vault.made:  # noqa: ASYNC110 - in time that passes at once
+            await asyncio.sleep(0.001)
+        assert not fetch.done()
+        assert Records(agent.safe).refs() == [DB]
+        await fetch
+        await agent.source.close()
+
+    run(story())
+
+
+def test_an_old_lease_that_cannot_be_renewed_or_revoked_is_no_trouble_of_the_secret() -> None:
+    async def story() -> None:
+        vault, seen = vault_with(ttl=60, max_ttl=3600), Observer()
+        agent = Agent(vault)
+        agent.source.watch(DB, seen)
+        await asyncio.sleep(10)
+        vault.replace_token(vault.identities()[0], left_s=1000)
+        await asyncio.sleep(5)
+        old, new = vault.made
+        renew = vault.renew_lease
+
+        async def broken(identity: Identity, lease_id: str, increment_s: int) -> Lease:
+            if lease_id == old.id:
+                raise VaultError(Kind.BAD_ANSWER, lease_id, "internal error")
+            return await renew(identity, lease_id, increment_s)
+
+        vault.renew_lease = broken  # type: ignore[method-assign]
+        await asyncio.sleep(100)
+        assert not old.alive(now())
+        assert new.alive(now())
+        assert not seen.failures
+        facts = agent.source.facts(DB)
+        assert facts is not None
+        assert facts.old_leases == 0
         await agent.source.close()
 
     run(story())
@@ -375,6 +442,23 @@ def test_values_too_large_for_the_safe_are_minted_anew_after_a_restart_and_the_l
         agent.source.all_read(DB, seen.versions[-1].label)
         await asyncio.sleep(10)
         assert len(vault.live()) == 1
+        await agent.source.close()
+
+    run(story())
+
+
+def test_a_token_that_was_not_renewed_in_time_is_as_good_as_gone() -> None:
+    async def story() -> None:
+        vault = vault_with(max_ttl=1e9)
+        agent = Agent(vault)
+        agent.source.watch(DB, Observer())
+        await asyncio.sleep(10)
+        await agent.kill()
+        vault.token_left_s = -5
+        await agent.start()
+        agent.source.watch(DB, seen := Observer())
+        await asyncio.sleep(2)
+        assert seen.value == b"p2"
         await agent.source.close()
 
     run(story())

@@ -125,6 +125,41 @@ def test_ten_thousand_notices_are_a_hundred_looks_in_ten_seconds_in_flat_memory_
     run(story())
 
 
+def test_a_notice_between_a_look_s_turn_and_its_begin_is_part_of_it() -> None:
+    async def story() -> None:
+        vault = vault_of(1)
+        agent = Agent(vault, pace=lambda ref: 300.0)
+        agent.source.watch(ref_of("secret/data/s0"), Observer())
+        await asyncio.sleep(2)
+        vault.asked.clear()
+        agent.source.nudge("secret/data/s0")
+        agent.source._polls._tick()
+        agent.source.nudge("secret/data/s0")
+        await asyncio.sleep(0.09)
+        assert len(vault.asked) == 1
+        await agent.source.close()
+
+    run(story())
+
+
+def test_who_asks_during_a_look_hears_of_what_was_written_before_it_asked() -> None:
+    async def story() -> None:
+        vault = vault_of(1)
+        agent = Agent(vault, pace=lambda ref: 300.0)
+        agent.source.watch(ref_of("secret/data/s0"), Observer())
+        await asyncio.sleep(2)
+        agent.source.nudge("secret/data/s0")
+        await asyncio.sleep(0.003)
+        assert agent.source._all[ref_of("secret/data/s0")].busy
+        vault.kv2["secret/s0"].append({"password": "two"})
+        begun = now()
+        assert (await agent.source.fetch(ref_of("secret/data/s0"))).label == "version 2"
+        assert now() - begun < 0.05
+        await agent.source.close()
+
+    run(story())
+
+
 def test_a_notice_during_a_look_means_another_look() -> None:
     async def story() -> None:
         vault, seen = vault_of(1), Observer()
