@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -39,8 +39,16 @@ class _Refused:
 class Contents:
     """Has the current values of volumes. Use it on one event loop."""
 
-    def __init__(self, rotator: Rotator, showing: Showing, *, within_s: float = WITHIN_S) -> None:
-        self._rotator, self._showing, self._within_s = rotator, showing, within_s
+    def __init__(
+        self,
+        rotator: Rotator,
+        showing: Showing,
+        *,
+        within_s: float = WITHIN_S,
+        count: Callable[[str, str], None] = lambda source, kind: None,
+    ) -> None:
+        """`count` hears of each secret that lacks a key: its source, and the kind of error."""
+        self._rotator, self._showing, self._within_s, self._count = rotator, showing, within_s, count
         self._refused: dict[str, _Refused] = {}
 
     @contextmanager
@@ -79,6 +87,8 @@ class Contents:
             version = shaped(self._rotator.settle(ref), [plan])
             _check_values(plan, version)
         except Refused as refusal:
+            if isinstance(refusal, _NoKey):
+                self._count(ref.source, "no-key")
             self._note(plan, ref, refusal)
             raise
         return version
@@ -121,6 +131,10 @@ class Contents:
             raise refusal
 
 
+class _NoKey(Refused):
+    """A secret lacks a key that a file is to show."""
+
+
 def refs_of(plan: VolumePlan) -> list[SecretRef]:
     """The secrets that a volume shows, sorted."""
     return sorted({file.ref for file in plan.files})
@@ -133,7 +147,7 @@ def _check_values(plan: VolumePlan, version: SecretVersion) -> None:
         if file.key not in values:
             there = ", ".join(sorted(key for key in values if "/" not in key)) or "none"
             why = f"has no key {file.key!r} for the file {file.name!r}"
-            raise Refused(Code.NOT_FOUND, f"{file.ref}", why, f"it has {there}")
+            raise _NoKey(Code.NOT_FOUND, f"{file.ref}", why, f"it has {there}")
         if (size := len(values[file.key])) > plan.max_file_bytes:
             what = f"file {file.name!r}" if file.shape else f"key {file.key!r}"
             raise Refused(

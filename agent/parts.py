@@ -59,7 +59,7 @@ def assemble(
     readers = ReadBook(volumes.reads)
     showing = Showing(volumes, notifier, ledger, metrics, conditions, recorder, readers)
     rotator = Rotator(volumes, sources, showing, metrics, conditions, recorder, teller=teller)
-    contents = Contents(rotator, showing)
+    contents = Contents(rotator, showing, count=metrics.source_error)
     rights = Rights(
         cluster,
         volumes,

@@ -56,9 +56,10 @@ def _vault(
     from agent.sources.vault.source import VaultSource
     from agent.vault_telling import VaultTelling
 
-    client = VaultClient(settings, credentials, safe, VaultTelling(telling))
+    events = VaultTelling(telling)
+    client = VaultClient(settings, credentials, safe, events)
     closing.push_async_callback(client.close)
-    return VaultSource(client, safe, pace)
+    return VaultSource(client, safe, pace, count=events.failed)
 
 
 def _kubernetes(

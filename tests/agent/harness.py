@@ -164,9 +164,11 @@ class Node(Tree, Saying):
 
     # As a pod
 
-    def pod(self, name: str, interceptor: str, *, namespace: str = "shop", **registered: str) -> Pod:
+    def pod(
+        self, name: str, interceptor: str, *, namespace: str = "shop", account: str = "web", **registered: str
+    ) -> Pod:
         """As Tree.pod, with the pod's cgroup."""
-        pod = super().pod(name, interceptor, namespace=namespace, **registered)
+        pod = super().pod(name, interceptor, namespace=namespace, account=account, **registered)
         self._containers[pod.ref.uid] = self.cgroups.make(pod)
         return pod
 

@@ -101,10 +101,12 @@ class Tree:
         thing["metadata"]["annotations"]["kernelsecret.io/inject"] = inject
         self._write("pods", path, thing)
 
-    def pod(self, name: str, interceptor: str, *, namespace: str = NAMESPACE, **registered: str) -> Pod:
+    def pod(
+        self, name: str, interceptor: str, *, namespace: str = NAMESPACE, account: str = "web", **registered: str
+    ) -> Pod:
         """A pod with a volume (and room for a second), bound to this node; `registered` overrides its registration."""
         uid = str(uuid.uuid4())
-        ref = PodRef(namespace, name, uid, "web")
+        ref = PodRef(namespace, name, uid, account)
         csi = {
             "driver": "csi.kernelsecret.io",
             "readOnly": True,
@@ -113,7 +115,7 @@ class Tree:
         volumes = (VOLUME, SECOND_VOLUME)
         mounts = [{"name": name, "mountPath": f"/var/run/secrets/{name}", "readOnly": True} for name in volumes]
         spec = {
-            "serviceAccountName": "web",
+            "serviceAccountName": account,
             "nodeName": NODE,
             "containers": [{"name": "app", "image": "x", "volumeMounts": mounts}],
             "volumes": [{"name": name, "csi": csi} for name in volumes],
@@ -125,7 +127,7 @@ class Tree:
             "podUid": uid,
             "namespace": namespace,
             "name": name,
-            "serviceAccount": "web",
+            "serviceAccount": account,
             "interceptor": interceptor,
             "node": NODE,
             "expiresAt": "2099-01-01T00:00:00Z",

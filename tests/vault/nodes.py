@@ -18,7 +18,7 @@ CREDENTIAL = "node"
 
 
 class VaultNode(Node):
-    """As Node. `reads_from` a Vault; pods are of the account `shop/web`."""
+    """As Node. `reads_from` a Vault; pods are of the account `shop/web` unless another one is named."""
 
     def reads_from(self, vault: VaultServer, *, url: str = "") -> None:
         """The agent's settings name this Vault."""
@@ -38,11 +38,11 @@ class VaultNode(Node):
             path.write_text(text)
         self.env["KERNELSECRET_VAULT_APPROLE_DIR"] = str(folder)
 
-    def pod_of(self, name: str, source: Mapping[str, Any], *keys: str, **spec: Any) -> Pod:
+    def pod_of(self, name: str, source: Mapping[str, Any], *keys: str, account: str = "web", **spec: Any) -> Pod:
         """A pod whose interceptor shows these keys of a secret of Vault."""
         files = [{"path": key, "key": key} for key in keys]
         self.interceptor(name, [{"name": name, "source": {"vault": source}, "files": files}], **spec)
-        return self.pod(name, name)
+        return self.pod(name, name, account=account)
 
     async def publish_as(self, pod: Pod, jwt: JwtAuth, **changed: Any) -> None:
         """NodePublishVolume with the pod's own token for Vault."""
@@ -52,6 +52,11 @@ class VaultNode(Node):
         """What the status says of secrets."""
         found: Sequence[Mapping[str, Any]] = self.status()["secrets"]
         return found
+
+    def troubles(self) -> dict[str, str]:
+        """What is wrong with sources and secrets: subject -> why; the subject `vault` is Vault as a whole."""
+        found = self.status()["conditions"]
+        return {one["subject"]: one["why"] for one in found if one["reason"] in ("source-down", "rotation-failed")}
 
     def read(self, pod: Pod, *names: str) -> list[bytes | int]:
         """As a program of the pod."""

@@ -212,6 +212,12 @@ class Flaky:
         finally:
             self._call(self._open_door())
 
+    def shows(self, chain: Path, key: Path) -> None:
+        """Another certificate from the next connection on; those that there are end."""
+        self._serves.load_cert_chain(chain, key)
+        with self.refusing():
+            pass
+
     def count(self, on: str = "", became: str = "") -> int:
         """How many requests came with `on` in their path, and became so."""
         return sum(on in one.path and one.became.startswith(became) for one in list(self.seen))
