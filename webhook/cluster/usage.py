@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
@@ -83,7 +84,7 @@ def read_using_pod(raw: bytes) -> UsingPod | None:
         annotations.get(ANNOTATION_INJECT, ""),
         pod.metadata.labels or {},
         volumes,
-        pod.spec.node_name,
+        sys.intern(pod.spec.node_name),  # one of few, for many pods
     )
 
 

@@ -33,8 +33,9 @@ EVERY_S: Final = 0.1
 LEAST_S: Final = 0.01
 BYTES_PER_S: Final = 256 * 1024
 """Each write is sent to every agent: so much a second goes to one of them at most."""
-MOST_WAITING: Final = 4096
-MOST_WAITING_OF_ONE: Final = 1024
+MOST_WAITING: Final = 768
+"""Each is a connection: the port has 1,024 before it ends idle ones, and reviews come by it too."""
+MOST_WAITING_OF_ONE: Final = 512
 MOST_AT_ONCE: Final = 256
 """Secrets of one write, so that none is pushed off the board before agents have seen it."""
 ATTEMPTS: Final = 12
