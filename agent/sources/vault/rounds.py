@@ -23,6 +23,7 @@ class Rounds(Generic[T]):
         self._run, self._admit, self._most = run, admit, most
         self._loop = asyncio.get_running_loop()
         self._agenda: Agenda[T] = Agenda()
+        self._urgent: OrderedDict[T, None] = OrderedDict()
         self._ready: OrderedDict[T, None] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -31,21 +32,22 @@ class Rounds(Generic[T]):
 
     def put(self, item: T, at: float) -> None:
         """Look after it then (the loop's clock), and not before; one whose turn has come already is left there."""
-        if item not in self._ready:
+        if item not in self._ready and item not in self._urgent:
             self._agenda.put(item, at)
             self._set_timer()
 
     def hurry(self, item: T) -> None:
-        """Look after it as the next: somebody waits."""
+        """Look after it before all that nobody waits for."""
         self._agenda.drop(item)
-        self._ready[item] = None
-        self._ready.move_to_end(item, last=False)
+        self._ready.pop(item, None)
+        self._urgent.setdefault(item, None)
         self._begin()
 
     def drop(self, item: T) -> None:
         """It needs no looking after. Idempotent."""
         self._agenda.drop(item)
         self._ready.pop(item, None)
+        self._urgent.pop(item, None)
 
     def due_at(self, item: T) -> float | None:
         """When it is due; None where it is not, or its turn has come."""
@@ -57,6 +59,7 @@ class Rounds(Generic[T]):
         if self._timer is not None:
             self._timer.cancel()
         self._ready.clear()
+        self._urgent.clear()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=within_s)
             for task in late:
@@ -78,14 +81,14 @@ class Rounds(Generic[T]):
         self._timer = None
         self._ticked = self._loop.time()
         for item in self._agenda.due(self._ticked):
-            if self._admit(item):
+            if item not in self._urgent and self._admit(item):
                 self._ready.setdefault(item, None)
         self._begin()
         self._set_timer()
 
     def _begin(self) -> None:
-        while self._ready and len(self._tasks) < self._most and not self._closed:
-            item, _ = self._ready.popitem(last=False)
+        while (first := self._urgent or self._ready) and len(self._tasks) < self._most and not self._closed:
+            item, _ = first.popitem(last=False)
             task = self._loop.create_task(self._run(item))
             self._tasks.add(task)
             task.add_done_callback(self._ended)

@@ -314,7 +314,6 @@ class VaultSource:
     async def _look_after(self, watched: Watched) -> None:
         if watched.busy:
             return  # whoever is busy with it sees to what has come meanwhile
-        self._rounds(watched).drop(watched)  # what was put back while its turn came is looked after now
         before, waiting = watched.version, watched.waiting
         asked_for = watched.nudged or bool(waiting)
         watched.waiting, watched.busy, watched.nudged = [], True, False

@@ -232,6 +232,26 @@ def test_a_vault_that_throttles_is_asked_again_when_it_said_and_within_five_seco
     run(story())
 
 
+def test_who_waits_comes_before_what_is_only_polled_in_the_order_of_asking() -> None:
+    async def story() -> None:
+        vault, done = vault_of(400), []
+        agent = Agent(vault, pace=lambda ref: 0.1)
+        watch_all(agent, 300)
+        await asyncio.sleep(1)
+
+        async def fetch(number: int) -> None:
+            await agent.source.fetch(ref_of(f"secret/data/s{number}"))
+            done.append(number)
+
+        begun = now()
+        await asyncio.gather(*(fetch(number) for number in range(300, 400)))
+        assert now() - begun < 0.1
+        assert max(abs(300 + place - number) for place, number in enumerate(done)) <= POLLS
+        await agent.source.close()
+
+    run(story())
+
+
 def test_closing_ends_every_wait_and_says_nothing_more() -> None:
     async def story() -> None:
         vault, seen = vault_of(200), Observer()
