@@ -126,6 +126,7 @@ def test_an_agent_reads_what_it_decides_by_and_no_secret(agent: Kubectl) -> None
     for words in (("list", "pods", "-A"), ("watch", "namespaces"), ("get", "secretinterceptors")):
         assert can(agent, *words)
     assert can(agent, "watch", f"configmaps/{TRUST_OBJECT}")
+    assert can(agent, "create", "tokenreviews.authentication.k8s.io")
     assert can(agent, "watch", f"configmaps/{NOTICES_OBJECT}")
     for words in (
         ("get", "secrets", "-A"),
@@ -137,6 +138,9 @@ def test_an_agent_reads_what_it_decides_by_and_no_secret(agent: Kubectl) -> None
         ("patch", "pods", "-A"),
         ("create", "pods/exec", "-A"),
         ("patch", "nodes", "--subresource=status"),
+        ("create", "serviceaccounts", "--subresource=token", "-A"),
+        ("create", "subjectaccessreviews.authorization.k8s.io"),
+        ("impersonate", "serviceaccounts", "-A"),
     ):
         assert not can(agent, *words), words
 

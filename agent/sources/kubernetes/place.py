@@ -47,10 +47,20 @@ class SecretError(Refused):
     """A Secret that cannot be read, or not be served. Never holds anything of an answer."""
 
     def __init__(
-        self, kind: Kind, code: Code, field: str, why: str, fix: str = "", *, retry_after_s: float = 0.0
+        self,
+        kind: Kind,
+        code: Code,
+        field: str,
+        why: str,
+        fix: str = "",
+        *,
+        retry_after_s: float = 0.0,
+        is_away: bool = False,
     ) -> None:
+        """`is_away`: nobody answered, so that all Secrets fare the same."""
         self.kind = kind
         self.retry_after_s = retry_after_s
+        self.is_away = is_away
         super().__init__(code, field, why, fix)
 
 
@@ -93,7 +103,15 @@ class Place:
         if kind is Kind.NOT_FOUND:
             return SecretError(kind, error.code, at, f"there is no {what[4:]}", "create it: it is taken at once")
         why = f"cannot {verb} {what}: {error.why}"
-        return SecretError(kind, error.code, at, why, error.fix, retry_after_s=error.retry_after_s or 0.0)
+        return SecretError(
+            kind,
+            error.code,
+            at,
+            why,
+            error.fix,
+            retry_after_s=error.retry_after_s or 0.0,
+            is_away=error.status == 0 and kind in PASSING,
+        )
 
     def unusable(self, why: str, fix: str = "") -> SecretError:
         """The Secret was read, and cannot be served as it is."""

@@ -6,7 +6,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from agent.sources.kubernetes.place import Place, kind_of
+from agent.sources.kubernetes.place import Place
 from agent.sources.kubernetes.secret import MAX_ANSWER, MAX_NOTICE, Notice, Read, WatchEnded, read_notice, read_secret
 from agent.sources.kubernetes.shared import Shared
 from apiclient import paths
@@ -35,10 +35,12 @@ class Reading:
     async def get(self) -> Read:
         """The Secret as it is now. Raises Refused: a SecretError, or what there is to say of the reader's token."""
         try:
-            return await self._get()
+            read = await self._get()
         except Refused as refused:
-            self._shared.count(kind_of(refused).value)
+            self._shared.failed(refused)
             raise
+        self._shared.answered()
+        return read
 
     async def _get(self) -> Read:
         async with self._shared.reads:

@@ -76,11 +76,13 @@ class SecretTracker:
 
     def start(self) -> None:
         """Begin to watch and to read."""
+        self._shared.wakers.add(self.wake)
         self._loops = [asyncio.create_task(self._keep_reading()), asyncio.create_task(self._keep_watching())]
 
     async def stop(self, *, at_once: bool) -> None:
         """End both. Who waits for a read gets it, unless it is `at_once`. Idempotent."""
         self.subscriptions.clear()
+        self._shared.wakers.discard(self.wake)
         for loop in self._loops:
             loop.cancel()
         reads = tuple(self._reads)
@@ -137,7 +139,8 @@ class SecretTracker:
         """Seconds until it is read again by itself."""
         if self._problem is not None:
             if isinstance(self._problem, SecretError) and self._problem.kind in PASSING:
-                return self._waits.next_s(min(self._problem.retry_after_s, MOST_ASKED_S))
+                wait = self._waits.next_s(min(self._problem.retry_after_s, MOST_ASKED_S))
+                return max(wait, self._shared.away_wait_s()) if self._problem.is_away else wait
             least, longest = OWN_TROUBLE_S
             return min(max(self._pace(), least), longest) * jitter()
         return (WATCHED_S if self._is_watching else self._pace()) * jitter()
@@ -196,7 +199,7 @@ class SecretTracker:
     async def _keep_watching(self) -> None:
         waits = Backoff(FIRST_WAIT_S, LONGEST_WAIT_S)
         while True:
-            began, asked_s, denied = self._loop.time(), 0.0, False
+            began, asked_s, denied, was_open = self._loop.time(), 0.0, False, False
             if self._shared.watches_left <= 0:
                 self._polled("too many watches at this node")
                 denied = True
@@ -214,13 +217,16 @@ class SecretTracker:
                     log.warning(Event.WATCH_FAILED, secret=str(self._ref), **problem(error))
                 finally:
                     self._shared.watches_left += 1
-                    self._is_watching = False
-            self._wanted.set()  # read by itself from now on
+                    was_open, self._is_watching = self._is_watching, False
+            if was_open:
+                self._wanted.set()  # it is read by itself from now on
             if denied:
                 asked_s = DENIED_WATCH_S * jitter()
-            elif self._loop.time() - began >= LASTED_S:
+            elif was_open and self._loop.time() - began >= LASTED_S:
                 waits.reset()
                 continue
+            if self._shared.is_away:
+                asked_s = max(asked_s, self._shared.away_wait_s())
             await set_within(self._watch_now, asked_s or waits.next_s())
             self._watch_now.clear()
 
@@ -236,8 +242,7 @@ class SecretTracker:
     def _polled(self, why: str, problem: str = "") -> None:
         if self._why_not != why:
             self._why_not = why
-            text = f"{self._ref} is read every {self._pace():g} s: {problem or why}"
-            self._shared.hint(self._ref, text)
+            self._shared.hint(self._ref, f"{self._ref} is read every {self._pace():g} s: {problem or why}")
 
 
 def _say(subscription: Subscription, say: Callable[[Observer], None]) -> None:
