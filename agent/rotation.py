@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
+from typing import Final
 
 from agent.ahead import Ahead
 from agent.delivery.mounts import MountError
@@ -26,6 +27,10 @@ from kernelsecret.errors import KernelSecretError, Refused, said
 from telemetry.logkeys import Event
 from telemetry.logs import get_logger, problem
 
+COUNTS_ITS_OWN: Final = "vault"
+"""The source that tells of each error by its kind, to the metrics too."""
+UNREADABLE: Final = "unreadable"
+"""The kind of what others tell."""
 FIRST_RETRY_S = 0.5
 LONGEST_RETRY_S = 5.0
 
@@ -140,6 +145,8 @@ class Rotator:
         """A source cannot be read; the last good version goes on being served."""
         self._ahead.drop(ref)
         self._failing.add(ref)
+        if ref.source != COUNTS_ITS_OWN:
+            self._metrics.source_error(ref.source, UNREADABLE)
         self._metrics.source_up(ref.source, False)
         self._conditions.hold(Reason.SOURCE_DOWN, str(ref), problem)
         self._teller.down(ref, problem)

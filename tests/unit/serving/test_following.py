@@ -85,6 +85,8 @@ async def test_a_source_that_fails_is_told_once_and_its_return_too(desk: Desk) -
     observer.failed(DB, "is away")
     observer.failed(DB, "is away")
     assert (desk.reasons(), desk.teller.told) == (["source-down"], [("down", DB)] * 2)
+    errors = desk.telling.metrics.registry.get_sample_value
+    assert errors("kernelsecret_source_errors_total", {"source": "file", "kind": "unreadable"}) == 2
     desk.source.change({"username": b"user-1", "password": b"password-1"}, "version 1")
     assert (desk.reasons(), desk.teller.told[2:]) == ([], [("up", DB)])
 
