@@ -27,8 +27,8 @@ from kernelsecret.errors import KernelSecretError, Refused, said
 from telemetry.logkeys import Event
 from telemetry.logs import get_logger, problem
 
-COUNTS_ITS_OWN: Final = "vault"
-"""The source that tells of each error by its kind, to the metrics too."""
+COUNT_THEIR_OWN: Final = frozenset(("kubernetes", "vault"))
+"""Sources that tell the metrics of each error themselves, by its kind."""
 UNREADABLE: Final = "unreadable"
 """The kind of what others tell."""
 FIRST_RETRY_S = 0.5
@@ -145,7 +145,7 @@ class Rotator:
         """A source cannot be read; the last good version goes on being served."""
         self._ahead.drop(ref)
         self._failing.add(ref)
-        if ref.source != COUNTS_ITS_OWN:
+        if ref.source not in COUNT_THEIR_OWN:
             self._metrics.source_error(ref.source, UNREADABLE)
         self._metrics.source_up(ref.source, False)
         self._conditions.hold(Reason.SOURCE_DOWN, str(ref), problem)
