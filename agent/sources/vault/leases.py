@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import inf
-from typing import Any, Protocol
+from typing import Protocol
 
 from agent.model import SecretRef
 from agent.sources.vault.answers import Answer, Lease, TokenFacts
 from agent.sources.vault.errors import Kind, VaultError
 from agent.sources.vault.flatten import refuse_emptied, values_of
 from agent.sources.vault.lease_book import Do, Held, LeaseBook, Step
+from agent.sources.vault.lifetimes import life_of, seconds
 from agent.sources.vault.news import Asked, Labels, News
 from agent.sources.vault.records import Records
 from agent.vault_ref import Identity
@@ -69,13 +70,7 @@ class Leases:
         if book is None or not book.held:
             return False
         self.book = book
-        facts = self._door.token_facts(self._asked.identity)
-        for held in book.held:
-            if facts is None or facts.name != held.token:
-                ends_s = held.token_seen_s if held.token_seen_s < inf else self._clock()
-                book.token_replaced(facts.name if facts else "", ends_s)
-            elif facts.ends_s <= self._clock():
-                held.token_ends_s = facts.ends_s
+        self._heed_token()
         if newest := book.newest:
             self.confirmed_s = newest.renewed_s
         return True
@@ -87,7 +82,29 @@ class Leases:
 
     def next_step(self) -> Step | None:
         """What is due first."""
+        self._heed_token()
         return self.book.next_step(self._clock())
+
+    def due_s(self) -> float | None:
+        """When there is something to do, or to be looked whether the token has been renewed. None: never."""
+        step = self.next_step()
+        times = [step.at_s] if step else []
+        facts, newest = self._door.token_facts(self._asked.identity), self.book.newest
+        if facts and newest and newest.lease_id and newest.token_ends_s == inf and facts.ends_s > self._clock():
+            times.append(facts.ends_s)
+        return min(times, default=None)
+
+    def _heed_token(self) -> None:
+        """Leases end with the token that they hang on, whatever Vault has said of their own time."""
+        now, facts = self._clock(), self._door.token_facts(self._asked.identity)
+        name = facts.name if facts else ""
+        for held in self.book.held:
+            if not held.lease_id or held.token_ends_s < inf:
+                continue
+            if held.token != name:
+                held.token_ends_s = held.token_seen_s if held.token_seen_s < inf else now
+            elif facts and held.minted_s < facts.ends_s <= now:  # what it gave later proves the node's clock wrong
+                held.token_ends_s = facts.ends_s
 
     @property
     def is_good(self) -> bool:
@@ -151,7 +168,7 @@ class Leases:
         try:
             data = answer.data
             if not held.lease_id:
-                held.ttl_s = life_of(data, answer, now)
+                held.ttl_s = life_of(data, answer.lease_s, now)
                 held.ends_s = held.renewed_s + held.ttl_s
             held.values = values_of(self._asked.name, data)
             before = self.book.newest
@@ -266,7 +283,7 @@ class Leases:
             if error.kind in (Kind.BAD_REQUEST, Kind.NOT_FOUND):
                 return 0.0
             raise
-        return _seconds(answer.data.get("ttl"))
+        return seconds(answer.data.get("ttl"))
 
     async def _revoke(self, held: Held) -> None:
         identity = self._asked.identity
@@ -296,22 +313,3 @@ class Leases:
                 return False
             raise
         return lease.lease_s <= 1
-
-
-def life_of(data: Mapping[str, Any], answer: Answer, now: float) -> float:
-    """For how many seconds credentials without a lease are good, by what engines call it; infinite where none says."""
-    for key in ("expiration", "expires_at_seconds"):  # pki, gcp
-        if (at := _seconds(data.get(key))) > now:
-            return at - now
-    for key in ("ttl", "token_ttl"):  # identity, gcp
-        if (left := _seconds(data.get(key))) > 0:
-            return left
-    return float(answer.lease_s) or inf
-
-
-def _seconds(value: object) -> float:
-    if isinstance(value, bool):
-        return 0.0
-    if isinstance(value, int | float):
-        return float(value)
-    return float(value) if isinstance(value, str) and value.isascii() and value.isdigit() else 0.0

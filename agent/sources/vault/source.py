@@ -10,20 +10,20 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 from agent.model import Observer, Safe, SecretRef, SecretVersion, SourceFacts
 from agent.sources.vault.availability import Availability
 from agent.sources.vault.errors import VaultError
+from agent.sources.vault.known import Known
 from agent.sources.vault.news import Labels, asked, steady_wall_clock
 from agent.sources.vault.records import Records
 from agent.sources.vault.rounds import Rounds
+from agent.sources.vault.timing import LOOK_S, Timing
 from agent.sources.vault.watched import Door, Subscription, Tools, Watched
 from agent.vault_ref import SOURCE, Identity
 from kernelsecret.errors import Code, Refused
 
-LOOK_S: Final = 0.1
-"""Between two looks at one secret, however often somebody says that it has changed."""
 LINGER_S: Final = 10.0
 """How long credentials outlive their last reader: a publish that failed is tried again, a pod is replaced."""
 SWEEP_S: Final = 60.0
@@ -31,10 +31,6 @@ SWEEP_S: Final = 60.0
 POLLS, CREDENTIALS = 32, 16
 """Requests under way at a time: a database that hangs does not keep KV waiting."""
 _CLOSE_S = 2.0
-_SHORTEST_S, _LONGEST_RETRY_S, _LOOK_AGAIN_S = 0.1, 5.0, 10.0
-_JITTER = 0.05
-
-K = TypeVar("K")
 
 
 class Client(Door, Protocol):
@@ -71,17 +67,15 @@ class VaultSource:
         wall_clock: Callable[[], float] | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        self._client, self._pace, self._linger_s, self._chance = client, pace, linger_s, chance
-        self._count = count
+        self._client, self._count, self._chance = client, count, chance
         self._records = Records(safe)
         clock = wall_clock or steady_wall_clock()
+        self._timing = Timing(pace, linger_s, clock, chance)
         self._tools = Tools(client, self._records, Labels(safe), clock, chance)
         self._loop = asyncio.get_running_loop()
         self._polls = Rounds(self._look_after, self._admit, POLLS)
         self._credentials = Rounds(self._look_after, self._admit, CREDENTIALS)
-        self._all: dict[SecretRef, Watched] = {}
-        self._by_path: dict[str, set[Watched]] = {}
-        self._by_identity: dict[Identity, set[Watched]] = {}
+        self._all = Known()
         self._parked: set[Watched] = set()
         self._closed = False
         self._not_up = client.availability.on_up(self._up)
@@ -131,7 +125,7 @@ class VaultSource:
     def nudge(self, path: str) -> int:
         """Look at once at what is read from this path of Vault's API, at most every LOOK_S seconds, the last time
         after the last call. How many watched secrets that are."""
-        found = [watched for watched in self._by_path.get(path.strip("/"), ()) if watched.subscriptions]
+        found = [watched for watched in self._all.at(path) if watched.subscriptions]
         for watched in found:
             watched.nudged = True
             if not watched.busy:
@@ -141,7 +135,7 @@ class VaultSource:
     def facts(self, ref: SecretRef) -> SourceFacts | None:
         """What is known of a watched secret."""
         watched = self._all.get(ref)
-        return watched.facts(self._pace_of(ref)) if watched and watched.subscriptions else None
+        return watched.facts(self._timing.pace_of(ref)) if watched and watched.subscriptions else None
 
     def all_read(self, ref: SecretRef, label: str) -> None:
         """Leases of versions before this one are revoked after a grace."""
@@ -154,12 +148,12 @@ class VaultSource:
         self._closed = True
         self._sweeping.cancel()
         self._not_up()
-        for watched in self._all.values():
+        for watched in self._all:
             for subscription in watched.subscriptions:
                 subscription.active = False
             watched.subscriptions.clear()
         await asyncio.gather(self._polls.close(0), self._credentials.close(_CLOSE_S))
-        for watched in self._all.values():
+        for watched in self._all:
             self._answer(watched.waiting, Refused(Code.UNAVAILABLE, str(watched.asked.ref), "the agent is stopping"))
 
     # Which secrets there are
@@ -177,30 +171,25 @@ class VaultSource:
     def _add(self, ref: SecretRef) -> Watched:
         watched = Watched(asked(ref), self._tools)
         watched.idle_s = self._loop.time()
-        self._all[ref] = watched
-        self._by_path.setdefault(watched.asked.path.strip("/"), set()).add(watched)
-        self._by_identity.setdefault(watched.asked.identity, set()).add(watched)
+        self._all.add(watched)
         return watched
 
     def _discard(self, watched: Watched) -> None:
-        path, identity = watched.asked.path.strip("/"), watched.asked.identity
         self._polls.drop(watched)
         self._credentials.drop(watched)
         self._parked.discard(watched)
         self._records.drop(watched.asked.ref)
-        del self._all[watched.asked.ref]
-        _unlist(self._by_path, path, watched)
-        _unlist(self._by_identity, identity, watched)
-        if identity not in self._by_identity:
-            self._client.forget(identity)
+        self._all.drop(watched)
+        if not self._all.of(watched.asked.identity):
+            self._client.forget(watched.asked.identity)
 
     def _sweep(self) -> None:
         """End what an earlier agent held and nobody wants: its volumes ended while there was no agent."""
         for ref in self._records.refs():
-            if ref not in self._all:
+            if self._all.get(ref) is None:
                 self._end(self._add(ref))
         for identity in self._client.identities():
-            if identity not in self._by_identity:
+            if not self._all.of(identity):
                 self._client.forget(identity)
 
     def _check_idle(self, watched: Watched) -> None:
@@ -224,44 +213,17 @@ class VaultSource:
 
     def _plan(self, watched: Watched) -> None:
         """Set when it is due next."""
-        if watched.busy or self._closed or self._all.get(watched.asked.ref) is not watched:
+        if watched.busy or self._closed or watched not in self._all:
             return
         if watched.ended and watched.leases and watched.leases.book.is_over:
             self._discard(watched)
             return
         rounds = self._rounds(watched)
-        at = self._due(watched)
+        at = self._timing.due(watched, self._loop.time())
         if at is None:
             rounds.drop(watched)
         else:
             rounds.put(watched, at)
-
-    def _due(self, watched: Watched) -> float | None:
-        now, times = self._loop.time(), []
-        if watched.is_idle and not watched.ended:
-            times.append(watched.idle_s + self._linger_s)
-        if watched.leases is not None:
-            step = watched.leases.next_step()
-            if step is not None:
-                # Not sooner than this after it was put off, nor so late that the loop cannot tell the time.
-                times.append(now + min(max(step.at_s - self._tools.wall_clock(), 0.0), 3600.0))
-        elif watched.subscriptions:
-            times.append(self._next_look(watched))
-        if watched.nudged:
-            times.append(watched.looked_s + LOOK_S)
-        return min(times, default=None)
-
-    def _next_look(self, watched: Watched) -> float:
-        if watched.looked_s < 0:  # never: not all at once after a start
-            return self._loop.time() + self._chance() * min(1.0, self._pace_of(watched.asked.ref))
-        pace = self._pace_of(watched.asked.ref)
-        if watched.retry_s is not None:
-            pace = min(max(pace, 1.0, watched.retry_s), _LONGEST_RETRY_S)
-        # A pace that is made shorter meanwhile counts soon.
-        return watched.looked_s + min(pace, _LOOK_AGAIN_S) * (1 + _JITTER * (2 * self._chance() - 1))
-
-    def _pace_of(self, ref: SecretRef) -> float:
-        return max(_SHORTEST_S, self._pace(ref))
 
     def _soon(self, watched: Watched) -> None:
         rounds = self._rounds(watched)
@@ -273,27 +235,23 @@ class VaultSource:
     def _admit(self, watched: Watched) -> bool:
         """Whether to look now that its time has come."""
         availability = self._client.availability
-        if watched.is_idle and not watched.ended and self._loop.time() >= watched.idle_s + self._linger_s:
+        now = self._loop.time()
+        if self._timing.has_lingered(watched, now):
             self._end(watched)
             return False
         if not availability.is_up and not watched.waiting:
             self._parked.add(watched)
             watched.report(watched.problem or str(availability.problem), changed=False)
             return False
-        if watched.leases is None and not watched.nudged and not watched.waiting and self._is_early(watched):
+        if self._timing.is_early(watched, now):
             self._plan(watched)
             return False
         return True
 
-    def _is_early(self, watched: Watched) -> bool:
-        pace = self._pace_of(watched.asked.ref)
-        is_long = pace > _LOOK_AGAIN_S and watched.retry_s is None
-        return is_long and watched.looked_s + pace > self._loop.time()
-
     def _up(self) -> None:
         """Vault serves again: everything is looked at within a second, no two in step."""
         now = self._loop.time()
-        for watched in self._all.values():
+        for watched in self._all:
             if watched.leases is not None:
                 watched.leases.book.back()
             if watched in self._parked or watched.problem:
@@ -302,7 +260,7 @@ class VaultSource:
 
     def _new_token(self, identity: Identity, ends_s: float) -> None:
         facts = self._client.token_facts(identity)
-        for watched in tuple(self._by_identity.get(identity, ())):
+        for watched in self._all.of(identity):
             if watched.leases is not None:
                 watched.leases.token_replaced(facts.name if facts else "", ends_s)
                 self._plan(watched)
@@ -362,9 +320,3 @@ class VaultSource:
                 future.set_exception(result)
             else:
                 future.set_result(result)
-
-
-def _unlist(index: dict[K, set[Watched]], key: K, watched: Watched) -> None:
-    index[key].discard(watched)
-    if not index[key]:
-        del index[key]

@@ -68,7 +68,7 @@ class FakeVault:
         self.forbidden: set[str] = set()
         self.forgotten: list[Identity] = []
         self.down = self.cut = False
-        self.token_left_s = 1800.0
+        self.token_left_s, self.token_ends_s = 1800.0, 0.0
         self.failing: VaultError | None = None
         self.deleted: dict[tuple[str, int], str] = {}
         self.created: dict[tuple[str, int], str] = {}
@@ -147,7 +147,7 @@ class FakeVault:
 
     def token_facts(self, identity: Identity) -> TokenFacts | None:
         found = self._tokens.get(identity)
-        return TokenFacts(_name(found), wall() + self.token_left_s, True, 0.0) if found else None
+        return TokenFacts(_name(found), self.token_ends_s or wall() + self.token_left_s, True, 0.0) if found else None
 
     def on_new_token(self, callback: Callable[[Identity, float], None]) -> None:
         self._listeners.append(callback)

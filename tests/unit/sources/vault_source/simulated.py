@@ -105,6 +105,6 @@ class Agent:
 def _abandon(source: VaultSource) -> None:
     source._closed = source._polls._closed = source._credentials._closed = True
     source._sweeping.cancel()
-    for watched in source._all.values():
+    for watched in source._all:
         for subscription in watched.subscriptions:
             subscription.active = False

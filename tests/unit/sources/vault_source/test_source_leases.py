@@ -464,6 +464,27 @@ def test_a_token_that_was_not_renewed_in_time_is_as_good_as_gone() -> None:
     run(story())
 
 
+def test_a_token_that_nobody_renewed_in_time_ends_its_leases_when_it_ends() -> None:
+    async def story() -> None:
+        vault, seen = vault_with(ttl=3600, max_ttl=1e9), Observer()
+        agent = Agent(vault)
+        agent.source.watch(DB, seen)
+        await asyncio.sleep(10)
+        assert seen.value == b"p1"
+        vault.token_left_s = 0
+        await agent.kill()
+        vault.token_ends_s = wall() + 20  # it seems to live on for a little
+        await agent.start()
+        agent.source.watch(DB, seen := Observer())
+        await asyncio.sleep(15)
+        assert seen.value == b"p1"
+        await asyncio.sleep(10)
+        assert seen.value == b"p2"
+        await agent.source.close()
+
+    run(story())
+
+
 def test_a_token_that_ended_while_no_agent_ran_means_new_credentials_at_once() -> None:
     async def story() -> None:
         vault = vault_with(max_ttl=1e9)
@@ -487,7 +508,8 @@ def test_nothing_of_a_value_shows_in_words() -> None:
         agent = Agent(vault)
         agent.source.watch(DB, Observer())
         await asyncio.sleep(2)
-        watched = agent.source._all[DB]
+        watched = agent.source._all.get(DB)
+        assert watched is not None
         assert watched.leases is not None
         shown = f"{watched.leases.book.held} {watched.leases.news()} {watched.version} {agent.source.facts(DB)}"
         assert "p1" not in shown

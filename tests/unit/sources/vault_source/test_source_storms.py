@@ -150,7 +150,9 @@ def test_who_asks_during_a_look_hears_of_what_was_written_before_it_asked() -> N
         await asyncio.sleep(2)
         agent.source.nudge("secret/data/s0")
         await asyncio.sleep(0.003)
-        assert agent.source._all[ref_of("secret/data/s0")].busy
+        watched = agent.source._all.get(ref_of("secret/data/s0"))
+        assert watched is not None
+        assert watched.busy
         vault.kv2["secret/s0"].append({"password": "two"})
         begun = now()
         assert (await agent.source.fetch(ref_of("secret/data/s0"))).label == "version 2"
