@@ -35,7 +35,8 @@ class Connection(asyncio.Protocol):
     @property
     def is_usable(self) -> bool:
         """Whether another request may be sent on it."""
-        return self._transport is not None and self._waiting is None and not self._transport.is_closing()
+        is_open = self._transport is not None and not self._transport.is_closing()
+        return is_open and self._waiting is None and self._parser.is_fresh
 
     @property
     def age_s(self) -> float:
@@ -84,8 +85,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Of asyncio.Protocol."""
-        if self._waiting is None:
-            self.abort()  # nobody asked
+        if self._waiting is None or self._waiting.done():
+            self.abort()  # nobody asked, or whoever did has an answer or gave up: it would be taken for the next one's
             return
         try:
             reply = self._parser.feed(data)

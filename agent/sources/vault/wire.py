@@ -30,6 +30,8 @@ AGE_S: Final = 60.0
 _TURNS: Final = 100
 """Of the event loop, within which an aborted connection has ended."""
 _CLOSING_S: Final = 2.0
+_LEFT_S: Final = 5.0
+"""For a connection that nobody waits for any more to be made, and ended then."""
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 _TARGETS: Final = 8
 """Servers of one Vault that are known at a time."""
@@ -69,6 +71,7 @@ class Wire:
         self._generation = 0
         self._targets: dict[str, _Target] = {}
         self._live: set[Connection] = set()
+        self._left: set[asyncio.Task[Connection]] = set()
         self._first = self._target(settings.base)
         self.where = f"Vault at {settings.base}"
         """How errors name it."""
@@ -96,9 +99,12 @@ class Wire:
         self._drop_kept()
         for connection in tuple(self._live):
             connection.abort()
-        for _ in range(_TURNS):
-            if not self._live:
+        for turn in range(2 * _TURNS):
+            if not self._live and not self._left:
                 break
+            if turn == _TURNS:
+                for making in self._left:
+                    making.cancel()
             await asyncio.sleep(0)
 
     def _drop_kept(self) -> None:
@@ -131,8 +137,32 @@ class Wire:
                 # Vault may have closed it just now, without a word: then once more, where that does nothing twice.
                 if not error.unanswered or request.method != "GET" or isinstance(error.__cause__, ssl.SSLError):
                     raise
-        made = await target.connect(context, self._settings.server_name, min(connect_s, ends - loop.time()), self._live)
+        made = await self._connected(target, context, min(connect_s, ends - loop.time()))
         return made, await made.ask(sent, max(0.0, ends - loop.time()))
+
+    async def _connected(self, target: _Target, context: ssl.SSLContext | None, within_s: float) -> Connection:
+        """A new connection. Raises OSError.
+
+        Who gives up does not cancel it at once: asyncio, which tries several addresses, would forget a socket that is
+        connected just then, and leave it open.
+        """
+        making = asyncio.ensure_future(target.connect(context, self._settings.server_name, self._live))
+        try:
+            async with asyncio.timeout(max(0.0, within_s)):
+                return await asyncio.shield(making)
+        except BaseException as error:
+            self._left.add(making)
+            making.add_done_callback(self._leave)
+            if not making.done():
+                asyncio.get_running_loop().call_later(_LEFT_S, making.cancel)
+            if isinstance(error, TimeoutError):
+                raise ConnectTimeout from None
+            raise
+
+    def _leave(self, making: asyncio.Task[Connection]) -> None:
+        self._left.discard(making)
+        if not making.cancelled() and making.exception() is None:
+            making.result().abort()
 
     def _context(self) -> ssl.SSLContext | None:
         try:
@@ -207,25 +237,19 @@ class _Target:
         self.authority = url.netloc
         self.idle = Idle(most=KEPT, age_s=AGE_S)
 
-    async def connect(
-        self, context: ssl.SSLContext | None, server_name: str, within_s: float, live: set[Connection]
-    ) -> Connection:
+    async def connect(self, context: ssl.SSLContext | None, server_name: str, live: set[Connection]) -> Connection:
         """A new connection. Raises OSError."""
         loop = asyncio.get_running_loop()
         name = (server_name or self.host) if context else None
-        try:
-            async with asyncio.timeout(max(0.0, within_s)):
-                _, made = await loop.create_connection(
-                    lambda: Connection(loop, live),
-                    self.host,
-                    self._port,
-                    ssl=context,
-                    server_hostname=name,
-                    happy_eyeballs_delay=0.25,
-                    ssl_shutdown_timeout=_CLOSING_S if context else None,
-                )
-        except TimeoutError:
-            raise ConnectTimeout from None
+        _, made = await loop.create_connection(
+            lambda: Connection(loop, live),
+            self.host,
+            self._port,
+            ssl=context,
+            server_hostname=name,
+            happy_eyeballs_delay=0.25,
+            ssl_shutdown_timeout=_CLOSING_S if context else None,
+        )
         made.notice_a_dead_peer()
         return made
 
