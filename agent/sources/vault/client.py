@@ -34,6 +34,8 @@ from agent.vault_ref import Identity
 NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 IN_FLIGHT: Final = 32
 """Requests that are under way at a time, however many secrets there are."""
+LATE_S: Final = 2.0
+"""An answer that takes longer is a reason to look whether Vault serves, and not waited for any more when it is back."""
 RENEW: Final = "sys/leases/renew"
 REVOKE: Final = "sys/leases/revoke"
 MOUNTS: Final = "sys/internal/ui/mounts"
@@ -63,6 +65,7 @@ class VaultClient:
         self._slots = asyncio.Semaphore(IN_FLIGHT)
         self._mounts = Mounts(clock)
         self.availability: Final = Availability(lambda: look(self._wire), events, clock=clock, chance=chance)
+        self.availability.on_up(lambda: self._wire.give_up(LATE_S))
         self._bridge = Bridge(self._send)
         logins = Logins(settings, credentials, self._bridge, self.availability.require, self._where)
         room = Room(settings.base, logins, safe, events, self.availability, wall_clock, chance)
@@ -174,11 +177,14 @@ class VaultClient:
             if (problem := availability.problem) is not None:
                 raise problem.with_traceback(None)
             begun = self._clock()
+            late = asyncio.get_running_loop().call_later(LATE_S, availability.doubt)
             try:
                 reply = await self._wire.ask(request)
             except VaultError as error:
                 self._met(error, begun)
                 raise
+            finally:
+                late.cancel()
         if reply.status >= 472 and (problem := outage(reply, self._where)) is not None:
             self._met(problem, begun)
         return reply

@@ -30,7 +30,7 @@ class Connection(asyncio.Protocol):
         self._parser = Parser()
         self._waiting: asyncio.Future[Reply] | None = None
         self._transport: asyncio.Transport | None = None
-        self._born = loop.time()
+        self._born = self._asked = loop.time()
 
     @property
     def is_usable(self) -> bool:
@@ -42,6 +42,11 @@ class Connection(asyncio.Protocol):
     def age_s(self) -> float:
         """Since it was made."""
         return self._loop.time() - self._born
+
+    @property
+    def waits_s(self) -> float:
+        """For how long an answer has been waited for; 0 where none is."""
+        return self._loop.time() - self._asked if self._waiting is not None else 0.0
 
     def notice_a_dead_peer(self) -> None:
         """Let the kernel end it within half a minute when its peer is gone without a word."""
@@ -55,7 +60,7 @@ class Connection(asyncio.Protocol):
         """Send a request and wait for its answer. Raises HttpError, TimeoutError, OSError."""
         assert self._transport is not None
         waiting: asyncio.Future[Reply] = self._loop.create_future()
-        self._waiting = waiting
+        self._waiting, self._asked = waiting, self._loop.time()
         timer = self._loop.call_later(within_s, self._expire)
         try:
             self._transport.write(request)

@@ -36,7 +36,7 @@ from apiclient.backoff import Backoff
 from kernelsecret.errors import KernelSecretError, said
 
 RETRY_FIRST_S: Final = 0.5
-RETRY_LONGEST_S: Final = 4.0
+RETRY_LONGEST_S: Final = 3.5
 """Between two logins that Vault refuses. A pod's new token is tried at once."""
 SPREAD_S: Final = 1.0
 """Over which renewals are spread that an outage or a restart has held up."""

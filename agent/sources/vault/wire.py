@@ -94,6 +94,13 @@ class Wire:
             raise self._standby("and it sends on to another one yet")
         return reply
 
+    def give_up(self, after_s: float) -> None:
+        """End the connections on which an answer has been waited for so long: Vault may be back, and never answer on
+        those. What can be asked again is, at once."""
+        for connection in tuple(self._live):
+            if connection.waits_s >= after_s:
+                connection.abort()
+
     async def close(self) -> None:
         """End all connections, whatever they wait for."""
         self._drop_kept()
