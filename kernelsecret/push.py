@@ -143,7 +143,7 @@ def key_problem(key: bytes) -> str | None:
         return f"has {len(key)} bytes and must have {MIN_KEY} at least: anybody could guess it"
     if len(key) > MAX_KEY:
         return f"has more than {MAX_KEY} bytes"
-    return f"is the byte {key[:1].hex()} over and over" if len(set(key)) == 1 else None
+    return "is one byte over and over" if len(set(key)) == 1 else None
 
 
 def sender_problem(text: str) -> str | None:

@@ -15,7 +15,7 @@ import msgspec
 
 from kernelsecret.names import NOTICES_OBJECT
 from kernelsecret.push import FIELD_NOTICES, SKEW_S, Board, Notice, PushedSecret
-from webhook.push.recent import digest, digests, idle, taken
+from webhook.push.recent import digest, digests, idle, last, taken
 
 MOST_NOTICES: Final = 512
 MOST_BYTES: Final = 512 * 1024
@@ -115,7 +115,7 @@ def merged(board: Board, accepted: Iterable[Told], now_ns: int) -> Board:
     too_old = now_ns - KEPT_NS
     notices = {PushedSecret(one.source, one.path): one for one in board.notices}
     revision = max(now_ns, max((one.revision for one in board.notices), default=0) + 1)
-    recent = {sender: idle(one, now_ns) for sender, one in board.recent.items() if one.newest >= too_old}
+    recent = {sender: idle(one, now_ns) for sender, one in board.recent.items() if last(one) >= too_old}
     for told in accepted:
         recent[told.sender] = taken(recent.get(told.sender), told.time_ns, told.nonce)
         for secret in told.secrets:

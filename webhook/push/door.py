@@ -138,12 +138,14 @@ class PushDoor:
             why = f"is not that of this body, time and nonce by the key of {quoted(signed.sender)}"
             fix = "sign by every byte of the key in the Secret, and send the body as it was signed (docs/push.md)"
             raise PushRefused(Outcome.BAD_SIGNATURE, HEADER_SIGNATURE, why, fix)
+        time_ns = int(signed.time)
+        # What is sent again need not be sent by the sender, and takes nothing of what that may send.
+        self._require_near(time_ns)
+        self._nonces.require_new(signed.sender, signed.nonce)
         try:
             parts.senders.take(signed.sender)
         except TooOften as often:
             raise _limited(f"{quoted(signed.sender)} pushes too often", often.wait_s) from None
-        time_ns = int(signed.time)
-        self._require_near(time_ns)
         self._nonces.use(signed.sender, signed.nonce)
         asked = _secrets(body)
         seen.secrets = tuple(sorted(set(asked)))

@@ -21,12 +21,15 @@ class Nonces:
         self._most = most
         self._used: dict[str, dict[str, None]] = {}
 
-    def use(self, sender: str, nonce: str) -> None:
-        """Remember it. Raises PushRefused where it was used before."""
-        used = self._used.setdefault(sender, {})
-        if nonce in used:
+    def require_new(self, sender: str, nonce: str) -> None:
+        """Raises PushRefused where it was used before."""
+        if nonce in self._used.get(sender, ()):
             why, fix = "was used before", "make a random one for each push, and sign again"
             raise PushRefused(Outcome.REPLAYED, HEADER_NONCE, why, fix)
+
+    def use(self, sender: str, nonce: str) -> None:
+        """Remember it."""
+        used = self._used.setdefault(sender, {})
         if len(used) >= self._most:
             del used[next(iter(used))]
         used[nonce] = None

@@ -34,6 +34,11 @@ def digests(recent: Recent) -> frozenset[bytes]:
     return frozenset(both[at : at + _BYTES] for at in range(0, len(both), _BYTES))
 
 
+def last(recent: Recent) -> int:
+    """The newest time that was taken of the sender, also of what was given up: its clocks need not agree."""
+    return max(recent.newest, recent.newest_old, recent.after)
+
+
 def taken(recent: Recent | None, time_ns: int, nonce: str) -> Recent:
     """With one more."""
     recent = recent or Recent(since=time_ns)

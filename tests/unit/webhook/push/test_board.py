@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from kernelsecret.push import MAX_SECRET_PATH, Board, PushedSecret
+from kernelsecret.push import MAX_SECRET_PATH, SKEW_S, Board, PushedSecret
 from tests.unit.webhook.push.scene import DB, NOW_NS
 from webhook.push import recent
 from webhook.push.board import (
@@ -163,3 +163,38 @@ def test_after_a_while_the_nonces_of_a_sender_need_no_room() -> None:
 def test_a_secret_is_told_of_by_several_senders() -> None:
     board = merged(Board(), [Told("ci", NOW_NS, "a", (DB,)), Told("vault", NOW_NS + 5, "b", (DB,))], NOW_NS)
     assert board.notices[0].told == {"ci": NOW_NS, "vault": NOW_NS + 5}
+
+
+@given(
+    some.lists(
+        some.tuples(
+            some.integers(0, 200),
+            some.integers(-SKEW_S, SKEW_S),
+            some.integers(0, 3),
+            some.sampled_from(["ci", "vault"]),
+        ),
+        max_size=40,
+    )
+)
+def test_what_was_taken_is_never_taken_again_however_the_clocks_of_a_sender_differ(
+    pushes: list[tuple[int, int, int, str]],
+) -> None:
+    board, now_ns, before = Board(), NOW_NS, list[Told]()
+    with patch.object(recent, "MOST", 3):
+        for number, (passed_s, away_s, which, sender) in enumerate(pushes):
+            now_ns += passed_s * 10**9
+            before = [one for one in before if abs(one.time_ns - now_ns) <= SKEW_S * 10**9]
+            assert all(Times(board).stale(one) for one in before)
+            push = told(which, sender=sender, time_ns=now_ns + away_s * 10**9, nonce=f"nonce {number}")
+            if Times(board).stale(push) is None:
+                board = merged(board, [push], now_ns)
+                before.append(push)
+
+
+def test_a_push_of_a_clock_that_was_ahead_is_known_for_as_long_as_it_is_near() -> None:
+    ahead = told(1, time_ns=NOW_NS + 290 * 10**9)
+    with patch.object(recent, "MOST", 3):
+        board = merged(Board(), [ahead, *(told(2, time_ns=NOW_NS + number) for number in range(9))], NOW_NS)
+        later = NOW_NS + 370 * 10**9
+        board = merged(board, [told(2, time_ns=later)], later)
+        assert Times(board).stale(ahead) is not None

@@ -237,6 +237,17 @@ async def test_who_pushes_too_often_is_a_429_with_the_time_to_wait() -> None:
         assert (await scene.one.push(time=NOW_NS + 3)).status == 202
 
 
+async def test_who_sends_pushes_of_a_sender_again_does_not_use_up_what_that_may() -> None:
+    async with pushing(sender=(2, 0.001)) as scene:
+        body = body_of()
+        old, new = signed(body, time=NOW_NS - 301 * 10**9), signed(body)
+        assert (await scene.one.send(body, new)).status == 202
+        for _ in range(10):
+            assert (await scene.one.send(body, old)).status == 403
+            assert (await scene.one.send(body, new)).status == 409
+        assert (await scene.one.push(time=NOW_NS + 1)).status == 202
+
+
 async def test_strangers_do_not_use_up_what_a_sender_may() -> None:
     async with pushing(sender=(1, 0.001)) as scene:
         for _ in range(50):

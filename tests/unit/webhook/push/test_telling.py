@@ -79,5 +79,5 @@ def test_nonces_of_one_sender_do_not_push_out_those_of_another() -> None:
         nonces.use("ci", str(number))
     assert len(nonces) == 11
     with pytest.raises(PushRefused) as refused:
-        nonces.use("vault", "first")
+        nonces.require_new("vault", "first")
     assert refused.value.outcome is Outcome.REPLAYED
