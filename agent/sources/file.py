@@ -17,8 +17,9 @@ from pathlib import Path
 from agent.model import Observer, SecretRef, SecretVersion, SourceFacts
 from agent.sources.folder import label_of, read_folder, refusal_of, secret_folder
 from agent.sources.keys import MAX_KEYS, Bad, Outcome, Value
+from agent.sources.subscriptions import Subscription
 from agent.sources.system import In
-from agent.sources.tracker import Subscription, Tracker
+from agent.sources.tracker import Tracker
 from agent.sources.watches import Watches
 from kernelsecret.errors import Code, Refused
 from kernelsecret.plain import relative_path_problem

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
-from agent.model import Observer, SecretRef, SecretVersion, SourceFacts
+from agent.model import SecretRef, SecretVersion, SourceFacts
 from agent.sources.book import Book
 from agent.sources.candidates import Candidates
 from agent.sources.chain import AWAY, Chain
 from agent.sources.folder import label_of, problem_of, read_folder, read_keys, secret_folder
 from agent.sources.keys import DATA, Busy, Missing, Outcome
+from agent.sources.subscriptions import Audience, Subscription
 from agent.sources.system import Event, In
 from agent.sources.watches import Place, Role, Watches
 
@@ -24,19 +24,12 @@ RETRY_S = 1.0
 _GONE = In.DELETE_SELF | In.MOVE_SELF | In.UNMOUNT | In.IGNORED
 
 
-@dataclass(eq=False, slots=True)
-class Subscription:
-    """One observer of the secret; `active` until it no longer wants to know."""
-
-    observer: Observer
-    active: bool = True
-
-
 class Tracker:
     """Watches one secret, and tells its subscriptions."""
 
     def __init__(self, root: Path, ref: SecretRef, watches: Watches[Tracker], loop: asyncio.AbstractEventLoop) -> None:
-        self.subscriptions: list[Subscription] = []
+        self._audience = Audience(ref, loop)
+        self.subscriptions = self._audience.subscriptions
         self._root = root
         self._ref = ref
         self._chain = Chain(root, ref.path, watches, self)
@@ -44,7 +37,6 @@ class Tracker:
         self._book = Book()
         self._identity: tuple[int, int] | None = None
         self._lost = ""
-        self._told = ""
         self._label = ""
         self._everything = True
         self._touched: set[str] = set()
@@ -57,7 +49,7 @@ class Tracker:
     @property
     def facts(self) -> SourceFacts:
         """What people may know of it."""
-        return SourceFacts(label=self._label, how="watch", problem=self._lost or self._book.problem)
+        return SourceFacts(label=self._label, how="watch", problem=self._problem)
 
     def start(self) -> None:
         """Begin to watch. Raises OSError where the node's limits forbid it; a folder that is away is no error."""
@@ -68,14 +60,11 @@ class Tracker:
         except OSError:
             self.stop()
             raise
-        self._told = self._lost or self._book.problem
+        self._audience.told = self._problem
 
     def tell_state(self, subscription: Subscription) -> None:
         """Tell one observer how things stand, so that nothing between its fetch and its watch is lost."""
-        if self._book.known:
-            self._tell(subscription, lambda observer: observer.changed(self._version(0)))
-        if problem := self._lost or self._book.problem:
-            self._tell(subscription, lambda observer: observer.failed(self._ref, problem))
+        self._audience.tell_state(subscription, self._version(0), self._problem)
 
     def emptied(self, values: Mapping[str, bytes]) -> str | None:
         """A key that is empty in `values` and has a good value that is not."""
@@ -233,26 +222,12 @@ class Tracker:
 
     # Telling
 
-    def _version(self, changed_ns: int) -> SecretVersion:
-        return SecretVersion(self._ref, self._book.values, self._label, changed_ns)
+    @property
+    def _problem(self) -> str:
+        return self._lost or self._book.problem
+
+    def _version(self, changed_ns: int) -> SecretVersion | None:
+        return SecretVersion(self._ref, self._book.values, self._label, changed_ns) if self._book.known else None
 
     def _report(self, changed: bool, now_ns: int) -> None:
-        problem = self._lost or self._book.problem
-        recovered = bool(self._told) and not problem
-        if (changed or recovered) and self._book.known:
-            version = self._version(now_ns)
-            for subscription in self.subscriptions:
-                self._tell(subscription, lambda observer: observer.changed(version))
-        if problem and (changed or problem != self._told):
-            for subscription in self.subscriptions:
-                self._tell(subscription, lambda observer: observer.failed(self._ref, problem))
-        self._told = problem
-
-    def _tell(self, subscription: Subscription, say: Callable[[Observer], None]) -> None:
-        """From the loop, so that an observer that raises harms nobody else; in order, as the loop keeps it."""
-
-        def tell() -> None:
-            if subscription.active:
-                say(subscription.observer)
-
-        self._loop.call_soon(tell)
+        self._audience.report(self._version(now_ns), self._problem, changed=changed)

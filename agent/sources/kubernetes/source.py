@@ -16,7 +16,7 @@ from agent.sources.kubernetes.place import SOURCE, place_of
 from agent.sources.kubernetes.reading import Reading
 from agent.sources.kubernetes.shared import MOST_WATCHES, Shared
 from agent.sources.kubernetes.tracker import SecretTracker
-from agent.sources.tracker import Subscription
+from agent.sources.subscriptions import Subscription
 from apiclient.connection import Connection
 from kernelsecret.names import ACCOUNT_AGENT, SYSTEM_NAMESPACE
 

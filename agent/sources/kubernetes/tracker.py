@@ -16,7 +16,7 @@ from agent.sources.kubernetes.place import PASSING, Kind, SecretError
 from agent.sources.kubernetes.reading import Reading
 from agent.sources.kubernetes.secret import Fingerprints, Read, WatchEnded
 from agent.sources.kubernetes.shared import Shared, jitter, set_within
-from agent.sources.tracker import Subscription
+from agent.sources.subscriptions import Subscription
 from apiclient.backoff import Backoff
 from kernelsecret.errors import Code, Refused, said
 from kernelsecret.problems import shown
@@ -190,9 +190,8 @@ class SecretTracker:
             self._tell(lambda observer: observer.failed(self._ref, str(refused)))
 
     def _tell(self, say: Callable[[Observer], None]) -> None:
-        """From the loop, so that an observer that raises harms nobody else; in order, as the loop keeps it."""
         for subscription in self.subscriptions:
-            self._loop.call_soon(_say, subscription, say)
+            subscription.tell(self._loop, say)
 
     # Watching
 
@@ -243,8 +242,3 @@ class SecretTracker:
         if self._why_not != why:
             self._why_not = why
             self._shared.hint(self._ref, f"{self._ref} is read every {self._pace():g} s: {problem or why}")
-
-
-def _say(subscription: Subscription, say: Callable[[Observer], None]) -> None:
-    if subscription.active:
-        say(subscription.observer)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from agent.model import Observer, Safe, SecretRef, SecretVersion, SourceFacts
+from agent.sources.subscriptions import Subscription
 from agent.sources.vault.availability import Availability
 from agent.sources.vault.errors import VaultError
 from agent.sources.vault.known import Known
@@ -20,7 +21,7 @@ from agent.sources.vault.news import Labels, asked, steady_wall_clock
 from agent.sources.vault.records import Records
 from agent.sources.vault.rounds import Rounds
 from agent.sources.vault.timing import LOOK_S, Timing
-from agent.sources.vault.watched import Door, Subscription, Tools, Watched
+from agent.sources.vault.watched import Door, Tools, Watched
 from agent.vault_ref import SOURCE, Identity
 from kernelsecret.errors import Code, Refused
 

@@ -9,11 +9,12 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Protocol
 
-from agent.model import Observer, SecretVersion, SourceFacts
+from agent.model import SecretVersion, SourceFacts
+from agent.sources.subscriptions import Audience, Subscription
 from agent.sources.vault.answers import Answer, Mount
 from agent.sources.vault.errors import Kind, VaultError
 from agent.sources.vault.lease_book import Do, Step
@@ -49,20 +50,11 @@ class Tools:
     chance: Callable[[], float]
 
 
-@dataclass(eq=False, slots=True)
-class Subscription:
-    """One observer of the secret; `active` until it no longer wants to know."""
-
-    observer: Observer
-    active: bool = True
-
-
 class Watched:
     """Everything about one secret. `busy`, `nudged`, `waiting` and the times belong to who looks after it."""
 
     def __init__(self, asked: Asked, tools: Tools) -> None:
         self.asked = asked
-        self.subscriptions: list[Subscription] = []
         self.waiting: list[asyncio.Future[SecretVersion]] = []
         self.version: SecretVersion | None = None
         self.problem = ""
@@ -73,11 +65,12 @@ class Watched:
         """How long to wait after a failure; None where there was none."""
         self._tools = tools
         self._loop = asyncio.get_running_loop()
+        self._audience = Audience(asked.ref, self._loop)
+        self.subscriptions = self._audience.subscriptions
         self._reader: Reader | None = None
         self._mount: Mount | None = None
         self._kind_s = -inf
         self._read_ns = 0
-        self._told = ""
         leases = self._made_leases()
         if leases.load():
             self._keep(leases)
@@ -227,30 +220,10 @@ class Watched:
 
     def tell_state(self, subscription: Subscription) -> None:
         """Tell one observer how things stand, so that nothing between its fetch and its watch is lost."""
-        if (version := self.version) is not None:
-            self._tell(subscription, lambda observer: observer.changed(version))
-        if problem := self.problem:
-            self._tell(subscription, lambda observer: observer.failed(self.asked.ref, problem))
+        self._audience.tell_state(subscription, self.version, self.problem)
 
     def report(self, problem: str, *, changed: bool, changed_ns: int = 0) -> None:
         """Tell what came of a look: what is wrong, and whether there is another version, seen at `changed_ns`."""
-        recovered = bool(self._told) and not problem
         self.problem = problem
-        if (changed or recovered) and self.version is not None:
-            version = self.version
-            told = SecretVersion(version.ref, version.values, version.label, changed_ns)
-            for subscription in self.subscriptions:
-                self._tell(subscription, lambda observer: observer.changed(told))
-        if problem and (changed or problem != self._told):
-            for subscription in self.subscriptions:
-                self._tell(subscription, lambda observer: observer.failed(self.asked.ref, problem))
-        self._told = problem
-
-    def _tell(self, subscription: Subscription, say: Callable[[Observer], None]) -> None:
-        """From the loop, so that an observer that raises harms nobody else; in order, as the loop keeps it."""
-
-        def tell() -> None:
-            if subscription.active:
-                say(subscription.observer)
-
-        self._loop.call_soon(tell)
+        version = self.version and replace(self.version, changed_ns=changed_ns)
+        self._audience.report(version, problem, changed=changed)
