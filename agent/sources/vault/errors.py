@@ -6,10 +6,12 @@ credential taken out.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote, quote_plus
 
 from kernelsecret.errors import Code, Refused
 from kernelsecret.problems import shown
@@ -97,6 +99,13 @@ class VaultError(Refused):
 def said_by_vault(errors: Iterable[str], hide: Iterable[str] = ()) -> str:
     """Vault's own words, fit for one line of a message; `hide` are secrets that were sent, and could be quoted."""
     text = "; ".join(" ".join(error.split()) for error in errors)
-    for secret in hide:
-        text = text.replace(secret, "...") if secret else text
+    for form in sorted({form for secret in hide for form in _forms(secret)}, key=len, reverse=True):
+        text = text.replace(form, "...")
     return shown(_CREDENTIALS.sub("...", text), _LONGEST)
+
+
+def _forms(secret: str) -> Iterable[str]:
+    """How a text may be quoted: as it is, by Go or JSON, in a URL; each in one line, as `said_by_vault` makes it."""
+    for form in (secret, json.dumps(secret, ensure_ascii=False)[1:-1], quote(secret, safe=""), quote_plus(secret)):
+        if line := " ".join(form.split()):
+            yield line

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import inf
-from typing import Any
+from typing import Any, Final
+
+_MOST: Final = 10**10
+"""No time of an engine is taken for a later one: it has to be told as a date."""
 
 
 def life_of(data: Mapping[str, Any], lease_s: int, now: float) -> float:
     """For how many seconds credentials without a lease are good, by what engines call it; infinite where none says."""
-    for key in ("expiration", "expires_atseconds"):  # pki, gcp
+    for key in ("expiration", "expires_at_seconds"):  # pki, gcp
         if (at := seconds(data.get(key))) > now:
             return at - now
     for key in ("ttl", "token_ttl"):  # identity, gcp
@@ -23,5 +26,5 @@ def seconds(value: object) -> float:
     if isinstance(value, bool):
         return 0.0
     if isinstance(value, int | float):
-        return float(value)
-    return float(value) if isinstance(value, str) and value.isascii() and value.isdigit() else 0.0
+        return float(max(0, min(value, _MOST)))
+    return min(float(value), _MOST) if isinstance(value, str) and value.isascii() and value.isdigit() else 0.0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import urllib.parse
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -209,3 +211,16 @@ def test_a_mount_is_known_for_five_minutes_and_to_its_own_namespace_only() -> No
         with pytest.raises(VaultError) as met:
             mounts.learn("", Answer("x", raw))
         assert met.value.kind is Kind.BAD_ANSWER
+
+
+def test_what_was_sent_is_not_shown_however_vault_quotes_it() -> None:
+    sent = 'canary "one"  and\\two\nthree/%'
+    for quoted in (sent, json.dumps(sent), urllib.parse.quote(sent, safe=""), urllib.parse.quote_plus(sent)):
+        shown = said_by_vault([f"cannot use {quoted} here"], [sent])
+        assert "canary" not in shown
+        assert "three" not in shown
+
+
+def test_of_two_texts_that_were_sent_nothing_is_left_where_one_is_in_the_other() -> None:
+    for hide in (["abc", "abc-canary"], ["abc-canary", "abc"]):
+        assert said_by_vault(["no abc-canary, no abc"], hide) == "no ..., no ..."
