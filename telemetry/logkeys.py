@@ -19,8 +19,6 @@ class Event(StrEnum):
     AGENT_STOPPING = "agent stopping"
     AGENT_STOPPED = "agent stopped"
     AGENT_FAILED = "agent failed"
-    SETTING_UNKNOWN = "unknown setting ignored"
-    HARDENED = "process hardened"
     HARDENING_INCOMPLETE = "process hardening incomplete"
     SERVING = "serving on socket"
     PEER_REFUSED = "peer refused"
@@ -39,18 +37,9 @@ class Event(StrEnum):
     STATUS_FAILED = "status could not be written"
     AGENT_SILENT = "agent does not say how its secrets do"
     # volumes
-    PUBLISHED = "volume published"
-    PUBLISH_REFUSED = "publish refused"
-    PUBLISH_FAILED = "publish failed"
-    UNPUBLISHED = "volume unpublished"
-    UNPUBLISH_FAILED = "unpublish failed"
-    ADOPTED = "volume adopted"
-    ADOPT_FAILED = "volume could not be adopted"
-    ORPHAN_CLEARED = "orphan cleared"
     RIGHT_ENDED = "right to a volume ended"
     RIGHT_RETURNED = "right to a volume returned"
     RIGHT_FAILED = "volume could not be closed or opened"
-    STATE_UNREADABLE = "state file unreadable"
     # the CSI door
     CALL_SERVED = "volume call served"
     CALL_REFUSED = "volume call refused"
@@ -87,7 +76,6 @@ class Event(StrEnum):
     NOTICES_UNREADABLE = "notices cannot be read"
     NUDGE_FAILED = "source could not be told of a change"
     # secrets
-    ROTATED = "secret rotated"
     ROTATION_FAILED = "rotation failed"
     SOURCE_DOWN = "source cannot be read"
     SOURCE_UP = "source can be read again"
@@ -112,11 +100,6 @@ class Event(StrEnum):
     PROBED = "engine probed"
     ENGINE_PUBLISHED = "engine published as the node's label"
     ENGINE_BACK = "engine works again; the agent ends to be started with it"
-    PROGRAMS_LOADED = "programs loaded"
-    PROGRAMS_SWAPPED = "programs of live links swapped"
-    KERNEL_LIMIT = "kernel limit met"
-    READ_REFUSED = "read refused"
-    EVENTS_DROPPED = "events dropped"
     # what others said through Python's logging, warnings or an unhandled exception
     FOREIGN = "message of a library"
     UNHANDLED = "unhandled exception"
@@ -136,7 +119,7 @@ class Kind(StrEnum):
 
 _TEXT = {
     # where in the agent
-    *("room", "logger", "origin", "error_class", "error_type", "errno", "call", "result", "component"),
+    *("room", "logger", "origin", "error_class", "error_type", "errno", "call", "result"),
     # whose
     *("volume_id", "namespace", "pod", "pod_uid", "service_account", "interceptor", "registration", "node"),
     # what
@@ -164,10 +147,10 @@ _TEXT = {
     *("problem", "detail", "signal", "process", "comm", "version"),
 }
 _NUMBERS = {
-    *("count", "bytes", "files", "volumes", "keys", "limit", "generation", "subscribers", "dropped", "attempt"),
-    *("pid", "uid", "peer_pid", "peer_uid", "exe_inode", "exit_status", "duration_ms", "delay_s"),
+    *("count", "bytes", "files", "volumes", "keys", "limit", "generation", "dropped", "attempt"),
+    *("pid", "uid", "peer_pid", "peer_uid", "exe_inode", "duration_ms", "delay_s"),
 }
-_FLAGS = {"achieved", "enforced", "fresh", "shared", "ready"}
+_FLAGS = {"achieved", "fresh", "shared", "ready"}
 
 KEYS = MappingProxyType(
     dict.fromkeys(_TEXT, Kind.TEXT) | dict.fromkeys(_NUMBERS, Kind.NUMBER) | dict.fromkeys(_FLAGS, Kind.FLAG)

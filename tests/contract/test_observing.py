@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import agent.observe.metrics
 import webhook.observe.metrics
 from agent import settings
 from agent.observe import metrics_doc
-from telemetry.logkeys import EVENTS, KEYS
+from telemetry.logkeys import EVENTS, KEYS, Event
 from webhook import options
 
 ROOT = Path(__file__).parents[2]
@@ -64,3 +65,10 @@ def test_every_event_and_key_that_a_daemon_logs_is_listed() -> None:
             assert not isinstance(event, ast.JoinedStr), f"{place}: an event is a constant"
         for keyword in call.keywords:
             assert keyword.arg is None or keyword.arg in KEYS, f"{place}: add {keyword.arg} to telemetry/logkeys.py"
+
+
+def test_every_event_that_is_listed_is_logged_by_somebody() -> None:
+    sources = [path.read_text() for room in (*ROOMS, "telemetry") for path in (ROOT / room).rglob("*.py")]
+    named = {name for text in sources for name in re.findall(r"\bEvent\.([A-Z_]+)", text)}
+    literal = {call.args[0].value for _, call in log_calls() if isinstance(call.args[0], ast.Constant)}
+    assert [event for event in Event if event.name not in named and event.value not in literal] == []

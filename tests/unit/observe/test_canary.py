@@ -50,13 +50,13 @@ def test_through_the_log(log_lines: LogLines) -> None:
     for shape in SHAPES:
         for method in (log.debug, log.info, log.warning, log.error):
             loud = cast(Callable[..., None], method)
-            loud(Event.PUBLISHED, **dict.fromkeys(KEYS, shape))
-            loud(Event.PUBLISHED, value=CANARY, **{CANARY: shape}, exc_info=shape, stack_info=True)
+            loud(Event.CALL_SERVED, **dict.fromkeys(KEYS, shape))
+            loud(Event.CALL_SERVED, value=CANARY, **{CANARY: shape}, exc_info=shape, stack_info=True)
             loud(shape)
         if isinstance(shape, BaseException):
             log.error(Event.REQUEST_FAILED, **problem(shape))
-    log.info(Event.PUBLISHED, **cast(Any, {key: CANARY for key, kind in KEYS.items() if kind is not Kind.TEXT}))
-    log.bind(value=CANARY).info(Event.PUBLISHED)
+    log.info(Event.CALL_SERVED, **cast(Any, {key: CANARY for key, kind in KEYS.items() if kind is not Kind.TEXT}))
+    log.bind(value=CANARY).info(Event.CALL_SERVED)
     cast(Any, log)._proxy_to_logger("info", f"got {CANARY}")
     assert log_lines.text
     assert CANARY not in log_lines.text

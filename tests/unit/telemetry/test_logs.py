@@ -18,12 +18,14 @@ log = get_logger("test")
 
 
 def test_a_line_is_json_with_time_level_event_room_and_its_fields(log_lines: LogLines) -> None:
-    log.bind(volume_id="csi-0a").info(Event.PUBLISHED, files=4, fresh=True, path=PurePath("/a/b"), code=Code.NOT_FOUND)
+    log.bind(volume_id="csi-0a").info(
+        Event.CALL_SERVED, files=4, fresh=True, path=PurePath("/a/b"), code=Code.NOT_FOUND
+    )
     (line,) = log_lines.lines
     assert line.pop("time").endswith("Z")
     assert line == {
         "level": "info",
-        "event": "volume published",
+        "event": "volume call served",
         "room": "test",
         "volume_id": "csi-0a",
         "files": 4,
@@ -35,7 +37,7 @@ def test_a_line_is_json_with_time_level_event_room_and_its_fields(log_lines: Log
 
 
 def test_unknown_keys_are_dropped_and_counted_never_printed(log_lines: LogLines) -> None:
-    log.info(Event.ROTATED, value=CANARY, password=CANARY, generation=2, **{CANARY: 1})
+    log.info(Event.SOURCE_UP, value=CANARY, password=CANARY, generation=2, **{CANARY: 1})
     assert CANARY not in log_lines.text
     assert log_lines.dropped == 3
     assert log_lines.lines[0]["fields_dropped"] == 3
@@ -45,7 +47,7 @@ def test_unknown_keys_are_dropped_and_counted_never_printed(log_lines: LogLines)
 @pytest.mark.parametrize("key", ["file", "files", "fresh"])
 @pytest.mark.parametrize("wrong", [CANARY.encode(), [CANARY], {"a": CANARY}, ValueError(CANARY), object()])
 def test_a_listed_key_with_a_value_of_another_type_is_dropped(log_lines: LogLines, key: str, wrong: object) -> None:
-    log.info(Event.ROTATED, **cast(Any, {key: wrong}))
+    log.info(Event.SOURCE_UP, **cast(Any, {key: wrong}))
     assert key not in log_lines.lines[0]
     assert CANARY not in log_lines.text
     assert log_lines.dropped == 1
@@ -59,14 +61,14 @@ def test_an_event_that_is_not_listed_is_not_printed(log_lines: LogLines, event: 
 
 
 def test_text_of_others_cannot_forge_a_line(log_lines: LogLines) -> None:
-    log.info(Event.READ_REFUSED, comm='x\n{"level":"info"}', file="a" * 10_000)
+    log.info(Event.NOTIFIED, comm='x\n{"level":"info"}', file="a" * 10_000)
     (line,) = log_lines.lines
     assert line["comm"] == 'x\\x0a{"level":"info"}'
     assert len(line["file"]) == 512
 
 
 def test_what_is_absent_is_left_out_and_not_counted(log_lines: LogLines) -> None:
-    log.info(Event.ROTATED, subject=None)
+    log.info(Event.SOURCE_UP, subject=None)
     assert "subject" not in log_lines.lines[0]
     assert log_lines.dropped == 0
 
@@ -112,11 +114,11 @@ WAYS = {
     ),
     "a broken format": "import logging\nlogging.getLogger('lib').error('%d %d', C)",
     "a warning": "import warnings\nwarnings.warn(C, UserWarning)",
-    "structlog's own logger": "import structlog\nstructlog.get_logger().info('volume published', value=C, file='f')",
+    "structlog's own logger": "import structlog\nstructlog.get_logger().info('volume call served', value=C, file='f')",
     "our logger before configure": "get_logger('early').error(C, value=C)",
     "exception as a field": (
         "try:\n    raise ValueError(C)\nexcept ValueError as e:\n"
-        "    get_logger('x').error('volume published', exc_info=True, error=e, stack_info=True)"
+        "    get_logger('x').error('volume call served', exc_info=True, error=e, stack_info=True)"
     ),
 }
 
