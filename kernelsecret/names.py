@@ -92,4 +92,3 @@ PORT_AGENT: Final = 9474
 
 KIND_INTERCEPTOR: Final = "SecretInterceptor"
 RESOURCE_INTERCEPTORS: Final = "secretinterceptors"
-KIND_REGISTRATION: Final = "Registration"

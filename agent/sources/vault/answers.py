@@ -113,8 +113,6 @@ class TokenFacts:
 
     name: str
     ends_s: float
-    renewable: bool
-    first_login_s: float
     problem: str = ""
     """Why it could not be renewed, or another one not be had, the last time; empty where it could."""
 

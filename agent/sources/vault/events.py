@@ -25,22 +25,3 @@ class VaultEvents(Protocol):
 
     def token_failing(self, identity: Identity, error: Exception) -> None:
         """Its token cannot be renewed, replaced, revoked or kept in the Safe; it is tried again."""
-
-
-class Silence:
-    """Implements VaultEvents: nobody listens."""
-
-    def failed(self, error: VaultError) -> None:
-        """Not told."""
-
-    def went_down(self, error: VaultError) -> None:
-        """Not told."""
-
-    def came_up(self, away_s: float) -> None:
-        """Not told."""
-
-    def logged_in(self, identity: Identity, *, again: bool) -> None:
-        """Not told."""
-
-    def token_failing(self, identity: Identity, error: Exception) -> None:
-        """Not told."""

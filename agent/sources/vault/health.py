@@ -18,7 +18,6 @@ _LEADER: Final = Request("GET", "/v1/sys/leader")
 
 
 class _Leader(msgspec.Struct, frozen=True):
-    ha_enabled: bool = False
     is_self: bool = False
     leader_address: str = ""
 

@@ -19,7 +19,7 @@ OLD_KEPT: Final = 4
 
 
 class Held(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One token. Times are seconds since the epoch; no end is infinity, which JSON has as null."""
+    """One token. Times are seconds since the epoch."""
 
     token: str
     accessor: str
@@ -31,7 +31,6 @@ class Held(msgspec.Struct, frozen=True, omit_defaults=True):
     """How long the first grant was; 0 for a token without end."""
     lives_s: int
     """How long the last grant was."""
-    first_s: float
     renewable: bool
     batch: bool = False
 
@@ -71,7 +70,6 @@ def granted(auth: Auth, now_s: float) -> Held:
         granted_s=now_s,
         ttl_s=auth.lease_duration,
         lives_s=auth.lease_duration,
-        first_s=now_s,
         renewable=auth.renewable,
         batch=auth.token_type == BATCH,
     )
@@ -91,7 +89,7 @@ def is_capped(held: Held) -> bool:
 
 def facts_of(held: Held, problem: str = "") -> TokenFacts:
     """What people may know of it."""
-    return TokenFacts(held.name, held.ends_s, held.renewable, held.first_s, problem)
+    return TokenFacts(held.name, held.ends_s, problem)
 
 
 def safe_name(address: str, identity: Identity) -> str:

@@ -12,7 +12,7 @@ import pytest
 from agent.sources.vault import availability
 from agent.sources.vault.availability import Availability
 from agent.sources.vault.errors import Kind, VaultError
-from agent.sources.vault.events import Silence
+from tests.unit.sources.vault_events import Silence
 
 SEALED = VaultError(Kind.SEALED, "Vault", "it is sealed", certain=True)
 

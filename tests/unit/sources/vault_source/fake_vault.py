@@ -17,8 +17,8 @@ import msgspec
 from agent.sources.vault.answers import Answer, Lease, Mount, TokenFacts
 from agent.sources.vault.availability import Availability
 from agent.sources.vault.errors import Kind, VaultError
-from agent.sources.vault.events import Silence
 from agent.vault_ref import Identity
+from tests.unit.sources.vault_events import Silence
 from tests.unit.sources.vault_source.simulated import now, wall
 
 ROUND_TRIP_S = 0.004
@@ -147,7 +147,7 @@ class FakeVault:
 
     def token_facts(self, identity: Identity) -> TokenFacts | None:
         found = self._tokens.get(identity)
-        return TokenFacts(_name(found), self.token_ends_s or wall() + self.token_left_s, True, 0.0) if found else None
+        return TokenFacts(_name(found), self.token_ends_s or wall() + self.token_left_s) if found else None
 
     def on_new_token(self, callback: Callable[[Identity, float], None]) -> None:
         self._listeners.append(callback)
