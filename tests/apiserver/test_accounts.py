@@ -128,7 +128,7 @@ def test_an_agent_reads_what_it_decides_by_and_no_secret(agent: Kubectl) -> None
     assert can(agent, "watch", f"configmaps/{TRUST_OBJECT}")
     assert can(agent, "create", "tokenreviews.authentication.k8s.io")
     assert can(agent, "watch", f"configmaps/{NOTICES_OBJECT}")
-    for words in (
+    for never in (
         ("get", "secrets", "-A"),
         ("get", f"secrets/{KEYS_OBJECT}"),
         ("get", f"secrets/{PUSH_KEYS_OBJECT}"),
@@ -142,7 +142,7 @@ def test_an_agent_reads_what_it_decides_by_and_no_secret(agent: Kubectl) -> None
         ("create", "subjectaccessreviews.authorization.k8s.io"),
         ("impersonate", "serviceaccounts", "-A"),
     ):
-        assert not can(agent, *words), words
+        assert not can(agent, *never), never
 
 
 def test_the_webhook_reads_no_secret_but_its_own(webhook: Kubectl) -> None:
