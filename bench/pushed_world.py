@@ -18,14 +18,7 @@ from typing import Any, Final
 from agent.csi.client import KubeletClient, publish_message
 from bench.tools import Tools
 from kernelsecret.names import PUSH_KEYS_OBJECT, SYSTEM_NAMESPACE
-from kernelsecret.push import (
-    HEADER_NONCE,
-    HEADER_SENDER,
-    HEADER_SIGNATURE,
-    HEADER_TIME,
-    PATH_PUSH,
-    signature,
-)
+from kernelsecret.push import PATH_PUSH, signed_headers
 from tests.agent.tree import Pod
 from tests.apiserver.harness import product
 from tests.apiserver.harness.cluster import Cluster, lacks
@@ -58,15 +51,8 @@ class Pusher:
     def push(self, path: str) -> int:
         """Say that a secret of Vault has changed; the status."""
         body = json.dumps({"secrets": [{"source": "vault", "path": path}]}).encode()
-        now, nonce = str(time.time_ns()), secrets.token_hex(16)
-        headers = {
-            "Content-Type": "application/json",
-            HEADER_SENDER: SENDER,
-            HEADER_TIME: now,
-            HEADER_NONCE: nonce,
-            HEADER_SIGNATURE: signature(self._key, SENDER, now, nonce, body),
-        }
-        self._connection.request("POST", PATH_PUSH, body, headers)
+        headers = signed_headers(self._key, SENDER, time.time_ns(), secrets.token_hex(16), body)
+        self._connection.request("POST", PATH_PUSH, body, {"Content-Type": "application/json", **headers})
         answer = self._connection.getresponse()
         answer.read()
         return answer.status

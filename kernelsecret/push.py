@@ -112,6 +112,17 @@ def signature(key: bytes, sender: str, time: str, nonce: str, body: bytes) -> st
     return hmac.new(key, signed_text(sender, time, nonce, body), hashlib.sha256).hexdigest()
 
 
+def signed_headers(key: bytes, sender: str, time_ns: int, nonce: str, body: bytes) -> dict[str, str]:
+    """The headers of a push, signed. `time_ns` is since 1970; the nonce is another one each time."""
+    time = str(time_ns)
+    return {
+        HEADER_SENDER: sender,
+        HEADER_TIME: time,
+        HEADER_NONCE: nonce,
+        HEADER_SIGNATURE: signature(key, sender, time, nonce, body),
+    }
+
+
 def is_signed(key: bytes, sender: str, time: str, nonce: str, body: bytes, claimed: str) -> bool:
     """Whether the signature is right, in a time that says nothing of how wrong it is."""
     return hmac.compare_digest(signature(key, sender, time, nonce, body), claimed)

@@ -25,10 +25,6 @@ from kernelsecret.cli.failures import CommandError, Exit
 from kernelsecret.errors import Refused
 from kernelsecret.node_api import refused_by
 from kernelsecret.push import (
-    HEADER_NONCE,
-    HEADER_SENDER,
-    HEADER_SIGNATURE,
-    HEADER_TIME,
     MAX_KEY,
     MAX_SECRETS,
     PATH_PUSH,
@@ -38,7 +34,7 @@ from kernelsecret.push import (
     key_problem,
     secret_of,
     sender_problem,
-    signature,
+    signed_headers,
 )
 
 ANSWER_WITHIN_S: Final = 10.0
@@ -68,15 +64,8 @@ class Sender:
 
     def headers(self, body: bytes) -> dict[str, str]:
         """Of a push of now."""
-        now, nonce = str(time.time_ns()), secrets.token_urlsafe(24)
-        return {
-            HEADER_SENDER: self.name,
-            HEADER_TIME: now,
-            HEADER_NONCE: nonce,
-            HEADER_SIGNATURE: signature(self.key, self.name, now, nonce, body),
-            "Content-Type": "application/json",
-            "Connection": "close",
-        }
+        signed = signed_headers(self.key, self.name, time.time_ns(), secrets.token_urlsafe(24), body)
+        return {**signed, "Content-Type": "application/json", "Connection": "close"}
 
 
 class _Away(Exception):

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import os
+import secrets
 import ssl
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -19,15 +20,7 @@ from agent.notices import Notices
 from apiclient.client import ApiClient
 from apiclient.connection import from_kubeconfig
 from kernelsecret.names import ACCOUNT_AGENT, HOST_WEBHOOK, NOTICES_OBJECT, PUSH_KEYS_OBJECT, SYSTEM_NAMESPACE
-from kernelsecret.push import (
-    FIELD_NOTICES,
-    HEADER_NONCE,
-    HEADER_SENDER,
-    HEADER_SIGNATURE,
-    HEADER_TIME,
-    PATH_PUSH,
-    signature,
-)
+from kernelsecret.push import FIELD_NOTICES, PATH_PUSH, signed_headers
 from kernelsecret.trust import FIELD_AUTHORITIES
 from tests.apiserver.harness.cluster import Cluster
 from tests.apiserver.harness.keys import published
@@ -61,9 +54,7 @@ class Sender:
     def signed(self, *paths: str, time_ns: int = 0, source: str = "vault") -> tuple[bytes, dict[str, str]]:
         """Body and headers of a push of now."""
         body = json.dumps({"secrets": [{"source": source, "path": path} for path in paths]}).encode()
-        when, nonce = str(time_ns or time.time_ns()), base64.urlsafe_b64encode(os.urandom(18)).decode()
-        said = {HEADER_SENDER: self.name, HEADER_TIME: when, HEADER_NONCE: nonce}
-        return body, said | {HEADER_SIGNATURE: signature(self.key, self.name, when, nonce, body)}
+        return body, signed_headers(self.key, self.name, time_ns or time.time_ns(), secrets.token_urlsafe(18), body)
 
     async def push(self, replica: Replica, *paths: str, **given: Any) -> int:
         """The status of a push of now."""
