@@ -123,7 +123,8 @@ class Wire:
         generation = self._generation
         try:
             connection, reply = await self._exchange(target, request, context, connect_s, ends)
-        except (HttpError, OSError) as error:  # TimeoutError and ssl.SSLError are OSErrors
+        # TimeoutError and ssl.SSLError are OSErrors; a host that is no name at all is a UnicodeError.
+        except (HttpError, OSError, UnicodeError) as error:
             raise self._no_answer(error, target.host) from None
         if generation == self._generation:
             target.idle.give(connection)
@@ -223,7 +224,7 @@ class Wire:
             return VaultError(Kind.TIMEOUT, self.where, why, "see whether it runs, and the way to it", certain=True)
         if isinstance(error, TimeoutError):
             return VaultError(Kind.TIMEOUT, self.where, "no answer within its time", "see whether it is overloaded")
-        if isinstance(error, socket.gaierror):
+        if isinstance(error, socket.gaierror | UnicodeError):
             why, fix = f"the name {quoted(host)} is not known", f"see {ADDRESS} and this node's DNS"
         else:
             why, fix = f"cannot be reached: {said(error)}", f"see whether it runs, and {ADDRESS}"

@@ -141,3 +141,11 @@ async def test_a_connection_that_nobody_waits_for_any_more_is_not_left_open(turn
     await wire.close()
     server.close()
     await server.wait_closed()
+
+
+@pytest.mark.parametrize("host", ["vault..example", "v" * 64 + ".example"])
+async def test_a_host_that_is_no_name_at_all_is_not_known(host: str) -> None:
+    wire = Wire(VaultSettings(f"https://{host}"), time.monotonic)
+    with pytest.raises(VaultError, match="is not known"):
+        await wire.ask(Request("GET", "/v1/sys/health"))
+    await wire.close()
