@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -51,6 +52,8 @@ from webhook.push.telling import Teller
 BODY_S: Final = 5.0
 READING: Final = 128
 """Bodies that are read at once: 8 MB at most."""
+READING_OF_ONE: Final = 64
+"""From one address: who only knows a sender's name must not keep all others out."""
 SENDER: Final = (2000, 1500.0)
 """Pushes of one sender: so many at once, so many a second."""
 
@@ -97,7 +100,7 @@ class PushDoor:
     def __init__(self, parts: PushParts) -> None:
         self._parts = parts
         self._nonces = Nonces()
-        self._reading = 0
+        self._reading: Counter[str] = Counter()
 
     def add_to(self, app: FastAPI) -> None:
         """Answer at `PATH_PUSH`."""
@@ -132,7 +135,7 @@ class PushDoor:
         parts = self._parts
         signed = _headers(request, seen)
         key = parts.keys.of(signed.sender)
-        body = await self._body(request)
+        body = await self._body(request, seen.address)
         seen.is_read = True
         if not is_signed(key, *signed[:3], body, signed.signature):
             why = f"is not that of this body, time and nonce by the key of {quoted(signed.sender)}"
@@ -171,10 +174,10 @@ class PushDoor:
                 fix = "write source and path as the interceptor's spec.secrets[].source has them"
                 raise PushRefused(Outcome.UNKNOWN_SECRET, f"secrets[{index}]", why, fix)
 
-    async def _body(self, request: Request) -> bytes:
-        if self._reading >= READING:
+    async def _body(self, request: Request, address: str) -> bytes:
+        if self._reading.total() >= READING or self._reading[address] >= READING_OF_ONE:
             raise _limited("too many bodies come at once", 1.0)
-        self._reading += 1
+        self._reading[address] += 1
         body = bytearray()
         try:
             async with asyncio.timeout(BODY_S):
@@ -186,7 +189,9 @@ class PushDoor:
             why = f"did not come within {BODY_S:.0f} s"
             raise PushRefused(Outcome.TOO_SLOW, "body", why, "send it at once") from None
         finally:
-            self._reading -= 1
+            self._reading[address] -= 1
+            if not self._reading[address]:
+                del self._reading[address]
         return bytes(body)
 
     def _refuse(self, seen: _Seen, refused: PushRefused) -> Response:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import MutableMapping
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,7 @@ from kernelsecret.push import (
 )
 from tests.unit.webhook.push.scene import API, DB, KEY, NOW_NS, OTHER_KEY, Scene, body_of, pushing, refusal, signed
 from tests.unit.webhook.server.asgi import Said, ask
+from webhook.push.door import READING_OF_ONE
 from webhook.push.recent import SPAN_NS
 
 
@@ -306,3 +309,31 @@ async def test_an_error_of_our_own_is_told_in_general_words() -> None:
 async def test_only_post_pushes(method: str) -> None:
     async with pushing() as scene:
         assert (await ask(scene.one.app, PATH_PUSH, method=method)).status == 405
+
+
+async def test_bodies_that_never_come_from_one_address_keep_nobody_else_out() -> None:
+    async with pushing() as scene:
+        heard, never = asyncio.Event(), asyncio.Event()
+        answers: list[MutableMapping[str, Any]] = []
+
+        async def nothing() -> dict[str, Any]:
+            heard.set()
+            await never.wait()
+            return {"type": "http.disconnect"}
+
+        async def note(message: MutableMapping[str, Any]) -> None:
+            answers.append(message)
+
+        def begin(address: str) -> asyncio.Task[None]:
+            headers = [(b"content-length", b"9"), *signed(b"", signature="0" * 64)]
+            scope = {"type": "http", "method": "POST", "path": PATH_PUSH, "headers": headers, "client": (address, 1)}
+            return asyncio.ensure_future(scene.one.app(scope | {"query_string": b""}, nothing, note))
+
+        slow = [begin("192.0.2.1") for _ in range(READING_OF_ONE)]
+        await heard.wait()
+        await begin("192.0.2.1")
+        assert answers[0]["status"] == 429
+        assert (await scene.one.push()).status == 202
+        never.set()
+        await asyncio.gather(*slow)
+        assert (await scene.one.push(time=NOW_NS + 1)).status == 202
