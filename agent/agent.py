@@ -18,7 +18,6 @@ from agent.delivery.state import StateFiles
 from agent.delivery.tmpfs_engine import TmpfsEngine
 from agent.delivery.volumes import Volumes
 from agent.doors import VERSION, open_doors
-from agent.following import follow
 from agent.kernel import calls
 from agent.kernel.node import read_facts
 from agent.kernel.ring import EventRing
@@ -29,14 +28,15 @@ from agent.kube.files import FileCluster
 from agent.kube.token_claims import claimed
 from agent.model import EngineName, PodRef
 from agent.node_kernel import LOCK, NodeKernel, open_safe, prepare_folder
-from agent.pace import Pace
 from agent.parts import Parts, assemble
 from agent.pod_events import PodEvents
 from agent.pod_tokens import Verify
-from agent.prefetch import Prefetch
 from agent.probed_kernel import ProbedKernel, open_probed, until_it_works
 from agent.reachable import ToldCluster
 from agent.safe import MemorySafe
+from agent.secrets.following import follow
+from agent.secrets.pace import Pace
+from agent.secrets.prefetch import Prefetch
 from agent.settings import Settings
 from agent.sockets import lock
 from agent.source_set import open_sources

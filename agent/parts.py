@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from agent.contents import Contents
 from agent.credentials import Credentials
 from agent.delivery.notify import Notifier
 from agent.delivery.quota import Ledger
@@ -13,15 +12,16 @@ from agent.delivery.volumes import Volumes
 from agent.gauges import Gauges
 from agent.kube.cluster import Cluster
 from agent.model import Source
-from agent.old_leases import OldLeases
 from agent.pod_tokens import PodTokens, Verify
 from agent.publisher import NodePublisher
-from agent.readers import ReadBook
 from agent.rights import Rights
-from agent.rotation import Rotator
-from agent.secrets_status import SecretsStatus
-from agent.served import ServedSecrets
-from agent.showing import Showing
+from agent.secrets.contents import Contents
+from agent.secrets.old_leases import OldLeases
+from agent.secrets.readers import ReadBook
+from agent.secrets.rotation import Rotator
+from agent.secrets.served import ServedSecrets
+from agent.secrets.showing import Showing
+from agent.secrets.status import SecretsStatus
 from agent.teller import Teller
 from agent.telling import Telling
 

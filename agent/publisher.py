@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from agent.contents import Contents
 from agent.decision import agree, claimed, decide, refresh
 from agent.delivery.mounts import MountError
 from agent.delivery.quota import Ledger
@@ -23,6 +22,7 @@ from agent.observe.metrics import Metrics
 from agent.observe.recorder import Recorder
 from agent.pod_tokens import PodTokens
 from agent.publish_records import publish_refused, published, unpublished
+from agent.secrets.contents import Contents
 from kernelsecret.errors import Code, Refused
 from kernelsecret.registration import Registration
 

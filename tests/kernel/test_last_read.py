@@ -7,7 +7,7 @@ from typing import Any
 
 from agent.kernel.layout import Limit
 from agent.model import Action, FilePlan, FileRead, From, SecretRef, VolumePlan
-from agent.readers import ReadBook, Standing
+from agent.secrets.readers import ReadBook, Standing
 from tests.kernel.harness import rules
 from tests.kernel.harness.family import Actor
 from tests.kernel.harness.node import Node, Volume, ref

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from agent.model import FilePlan, FileRead, SecretRef, VolumePlan
-from agent.readers import MOST_LABELS, ReadBook, Standing, oldest_in_use, standing
+from agent.secrets.readers import MOST_LABELS, ReadBook, Standing, oldest_in_use, standing
 from tests.unit.delivery.plans import plan
 
 DB = SecretRef("file", "db")

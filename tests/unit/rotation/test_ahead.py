@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.ahead import MOST, MOST_BYTES, Ahead
 from agent.model import SecretRef, SecretVersion
+from agent.secrets.ahead import MOST, MOST_BYTES, Ahead
 
 
 class Clock:

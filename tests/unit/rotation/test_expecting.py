@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.model import SecretRef, SecretVersion
-from agent.prefetch import AT_ONCE, Prefetch
+from agent.secrets.prefetch import AT_ONCE, Prefetch
 from kernelsecret.errors import Code, Refused
 from kernelsecret.registration import Registration
 from kernelsecret.validation import read_interceptor

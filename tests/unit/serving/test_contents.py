@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from agent.contents import Contents
 from agent.model import SecretRef, SecretVersion
+from agent.secrets.contents import Contents
 from kernelsecret.errors import Code, Refused
 from tests.unit.serving.desk import VALUES, Desk
 from tests.unit.serving.interceptors import files, policy

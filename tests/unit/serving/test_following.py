@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from agent.following import follow
 from agent.model import SecretRef
-from agent.pace import Pace
+from agent.secrets.following import follow
+from agent.secrets.pace import Pace
 from kernelsecret.errors import Code, Refused
 from tests.unit.decision.test_decide import INTERCEPTOR
 from tests.unit.rights.test_rights import NONE

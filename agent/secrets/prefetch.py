@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from agent.kube.cluster import Cluster
 from agent.model import Source
 from agent.planning import planned_files
-from agent.rotation import Rotator
+from agent.secrets.rotation import Rotator
 from kernelsecret.errors import Refused
 from kernelsecret.registration import Registration
 

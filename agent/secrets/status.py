@@ -11,8 +11,8 @@ from typing import Any
 from agent.delivery.volumes import Volumes
 from agent.model import SecretRef, Source, SourceFacts
 from agent.observe.conditions import Conditions, Reason
-from agent.readers import ReadBook, Reader
-from agent.showing import Showing
+from agent.secrets.readers import ReadBook, Reader
+from agent.secrets.showing import Showing
 from telemetry.text import clean, rfc3339
 
 

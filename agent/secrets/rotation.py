@@ -11,17 +11,17 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Final
 
-from agent.ahead import Ahead
 from agent.delivery.mounts import MountError
 from agent.delivery.volumes import Volumes
-from agent.fetching import Fetching
 from agent.kernel.calls import KernelError
 from agent.model import SecretRef, SecretVersion, Source
 from agent.observe.conditions import Conditions, Reason
 from agent.observe.metrics import Metrics
 from agent.observe.recorder import Recorder
 from agent.observe.records import KernelLimit
-from agent.showing import Showing
+from agent.secrets.ahead import Ahead
+from agent.secrets.fetching import Fetching
+from agent.secrets.showing import Showing
 from agent.teller import Teller
 from kernelsecret.errors import KernelSecretError, Refused, said
 from telemetry.logkeys import Event

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from agent.model import SecretRef, SecretVersion, VolumePlan
-from agent.rotation import Rotator
-from agent.shaping import shaped
-from agent.showing import Showing
+from agent.secrets.rotation import Rotator
+from agent.secrets.shaping import shaped
+from agent.secrets.showing import Showing
 from kernelsecret.errors import Code, Refused
 
 WITHIN_S = 20.0

@@ -15,8 +15,8 @@ from agent.observe.conditions import Conditions, Reason
 from agent.observe.metrics import Metrics
 from agent.observe.recorder import Recorder
 from agent.observe.records import Rotated
-from agent.readers import ReadBook
-from agent.shaping import shaped
+from agent.secrets.readers import ReadBook
+from agent.secrets.shaping import shaped
 from kernelsecret.errors import Refused
 from telemetry.logkeys import Event
 from telemetry.logs import get_logger

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from agent.delivery.volumes import Volumes
 from agent.model import SecretRef, Source
-from agent.readers import ReadBook
+from agent.secrets.readers import ReadBook
 from telemetry.logkeys import Event
 from telemetry.logs import get_logger
 

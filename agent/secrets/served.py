@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from agent.contents import Contents
 from agent.delivery.volumes import Volumes
 from agent.model import SecretRef, VolumePlan
 from agent.observe.conditions import Conditions, Reason
-from agent.readers import ReadBook, Standing
+from agent.secrets.contents import Contents
+from agent.secrets.readers import ReadBook, Standing
 from kernelsecret.node_api import ServedSecret
 
 Key = tuple[str, str]

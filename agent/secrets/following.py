@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from agent.model import SecretRef
-from agent.rotation import Rotator
+from agent.secrets.rotation import Rotator
 from kernelsecret.errors import Refused
 
 AT_ONCE = 16
