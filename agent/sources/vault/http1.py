@@ -30,6 +30,7 @@ class Connection(asyncio.Protocol):
         self._parser = Parser()
         self._waiting: asyncio.Future[Reply] | None = None
         self._transport: asyncio.Transport | None = None
+        self._lost_by: Exception | None = None
         self._born = self._asked = loop.time()
 
     @property
@@ -58,7 +59,8 @@ class Connection(asyncio.Protocol):
 
     async def ask(self, request: bytes, within_s: float) -> Reply:
         """Send a request and wait for its answer. Raises HttpError, TimeoutError, OSError."""
-        assert self._transport is not None
+        if self._transport is None:  # between its making and now: a server may look at the client's certificate late
+            raise self._cut(self._lost_by)
         waiting: asyncio.Future[Reply] = self._loop.create_future()
         self._waiting, self._asked = waiting, self._loop.time()
         timer = self._loop.call_later(within_s, self._expire)
@@ -104,16 +106,19 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Of asyncio.Protocol."""
-        self._transport = None
+        self._transport, self._lost_by = None, exc
         self._live.discard(self)
         if self._waiting is None or self._waiting.done():
             return
         if exc is None and (reply := self._parser.end()) is not None:
             self._give(reply)
             return
+        self._fail(self._cut(exc))
+
+    def _cut(self, by: Exception | None) -> HttpError:
         cut = HttpError("the connection ended before the answer did", cut=True, unanswered=self._parser.is_fresh)
-        cut.__cause__ = exc
-        self._fail(cut)
+        cut.__cause__ = by
+        return cut
 
     def _give(self, reply: Reply) -> None:
         if not self._parser.keep or not self._parser.is_fresh:

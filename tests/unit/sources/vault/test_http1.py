@@ -176,6 +176,19 @@ async def test_a_connection_that_was_cut_says_whether_anything_came(sent: bytes,
         await ended(live)
 
 
+async def test_a_connection_that_ended_before_it_was_asked_says_why() -> None:
+    async with connected(silent) as (made, live):
+        why = OSError("reset")
+        made.abort()
+        await ended(live)
+        made.connection_lost(why)
+        with pytest.raises(HttpError) as met:
+            await made.ask(REQUEST, 5)
+        assert met.value.cut
+        assert met.value.unanswered
+        assert met.value.__cause__ is why
+
+
 async def test_an_answer_that_comes_too_late_is_not_taken_for_the_next() -> None:
     async with connected(silent) as (made, live):
         with pytest.raises(TimeoutError):
