@@ -16,7 +16,8 @@ import yaml
 
 from kernelsecret.crd_fields import FIELDS, NAME_RULE, RULES
 from kernelsecret.crd_words import Field, Rule
-from kernelsecret.interceptor import InterceptorSpec, InterceptorStatus
+from kernelsecret.interceptor import InterceptorSpec
+from kernelsecret.interceptor_status import InterceptorStatus
 from kernelsecret.names import API_VERSION, GROUP, KIND_INTERCEPTOR, RESOURCE_INTERCEPTORS
 
 _HEADER = "# Generated from the types: python -m kernelsecret.crd > manifests/base/crd.yaml\n"

@@ -15,17 +15,15 @@ from kernelsecret.crd_secrets import SECRET_FIELDS, SECRET_RULES
 from kernelsecret.crd_words import PROGRAM_CEL, Field, Rule, bounds, byte_count, count, interval
 from kernelsecret.interceptor import (
     Access,
-    Condition,
     Delivery,
     InterceptorSpec,
-    InterceptorStatus,
     Limits,
     NamespaceLimits,
     NotifySpec,
     PodLimits,
     Rotation,
-    SecretStatus,
 )
+from kernelsecret.interceptor_status import Condition, InterceptorStatus, SecretStatus
 from kernelsecret.plain import MAX_PATH
 from kernelsecret.selectors import LabelSelector, Requirement
 from kernelsecret.validation import MAX_BINARIES, MAX_CONTAINERS, MAX_FILES, TAKEN_NAMES

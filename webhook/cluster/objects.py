@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from kernelsecret.interceptor import InterceptorStatus, ObjectMeta, SecretInterceptor
+from kernelsecret.interceptor import ObjectMeta, SecretInterceptor
+from kernelsecret.interceptor_status import InterceptorStatus
 from kernelsecret.problems import Invalid
 from kernelsecret.validation import read_interceptor
 from webhook.policy.nodes import Node

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from kernelsecret.interceptor import SecretInterceptor, SecretStatus
+from kernelsecret.interceptor import SecretInterceptor
+from kernelsecret.interceptor_status import SecretStatus
 from kernelsecret.node_api import ServedSecret
 from kernelsecret.problems import shown
 

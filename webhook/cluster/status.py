@@ -19,7 +19,8 @@ from apiclient.backoff import Backoff
 from apiclient.client import ApiClient
 from apiclient.reflector import Reflector
 from kernelsecret.errors import Refused
-from kernelsecret.interceptor import InterceptorStatus, SecretInterceptor
+from kernelsecret.interceptor import SecretInterceptor
+from kernelsecret.interceptor_status import InterceptorStatus
 from kernelsecret.names import FINALIZER_IN_USE, LABEL_INJECTED, LABEL_INJECTED_YES
 from telemetry.logkeys import Event
 from telemetry.logs import get_logger, problem

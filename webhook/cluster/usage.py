@@ -8,7 +8,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from kernelsecret.interceptor import Condition, InterceptorStatus, Mode, OnUnavailable, SecretInterceptor
+from kernelsecret.interceptor import Mode, OnUnavailable, SecretInterceptor
+from kernelsecret.interceptor_status import Condition, InterceptorStatus
 from kernelsecret.names import (
     ANNOTATION_INJECT,
     ANNOTATION_INJECT_ANY,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kernelsecret.errors import Code, Refused
-from kernelsecret.interceptor import SecretStatus
+from kernelsecret.interceptor_status import SecretStatus
 from kernelsecret.node_api import ServedSecret
 from tests.unit.apiclient.fake_server import FakeApiServer
 from tests.unit.apiclient.things import until

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from kernelsecret.interceptor import Condition, InterceptorStatus, ObjectMeta, SecretInterceptor
+from kernelsecret.interceptor import ObjectMeta, SecretInterceptor
+from kernelsecret.interceptor_status import Condition, InterceptorStatus
 from tests.unit.webhook import builders
 from webhook.cluster.objects import InvalidInterceptor
 from webhook.cluster.usage import (
