@@ -80,6 +80,11 @@ class Bridge:
             return asked.result(LONGEST_S)
         except concurrent.futures.CancelledError:
             raise VaultError(Kind.UNAVAILABLE, "agent", "is stopping") from None
+        except TimeoutError:
+            asked.cancel()
+            raise VaultError(
+                Kind.TIMEOUT, "Vault", "no answer within its time", "see whether it is overloaded"
+            ) from None
         finally:
             self._asking.discard(asked)
 
