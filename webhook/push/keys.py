@@ -42,6 +42,9 @@ class _Secret(msgspec.Struct, frozen=True):
     metadata: _Meta
     data: dict[str, bytes] | None = None
 
+    def __repr__(self) -> str:
+        return "_Secret(...)"
+
 
 _secret: Final = msgspec.json.Decoder(_Secret)
 

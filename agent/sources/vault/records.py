@@ -36,6 +36,9 @@ class _Held(msgspec.Struct, array_like=True):
     is_stuck: bool
     spread: float
 
+    def __repr__(self) -> str:
+        return f"_Held({self.label})"
+
 
 class _Record(msgspec.Struct, array_like=True):
     layout: int
