@@ -247,7 +247,7 @@ class VolumePlan:
     first_pid: int | None = None
     """Where the pod has no cgroup: the host pid of its first task, whose namespaces then are the pod's identity."""
     max_file_bytes: int = 1 << 20
-    """A value of more bytes is not shown: refused at publish, and the last good one is kept at a rotation."""
+    """A value of more bytes is refused at a publish; at a rotation it is shown, and told."""
     on_unavailable: OnUnavailable = OnUnavailable.KEEP
     poll_s: float = 1.0
     """How often a source is asked that cannot tell by itself."""
