@@ -8,14 +8,23 @@ from collections.abc import Mapping
 from agent.delivery.quota import Ledger
 from agent.delivery.volumes import Volumes
 from agent.model import OnUnavailable, Source
+from agent.observe.conditions import Conditions, Reason
 from agent.observe.metrics import Metrics
 
 
 class Gauges:
     """Use it on one event loop."""
 
-    def __init__(self, volumes: Volumes, sources: Mapping[str, Source], ledger: Ledger, metrics: Metrics) -> None:
-        self._volumes, self._sources, self._ledger, self._metrics = volumes, sources, ledger, metrics
+    def __init__(
+        self,
+        volumes: Volumes,
+        sources: Mapping[str, Source],
+        ledger: Ledger,
+        metrics: Metrics,
+        conditions: Conditions,
+    ) -> None:
+        self._volumes, self._sources, self._ledger = volumes, sources, ledger
+        self._metrics, self._conditions = metrics, conditions
 
     def refresh(self) -> None:
         """Bring them up to date."""
@@ -35,8 +44,11 @@ class Gauges:
             self._metrics.volumes_without_right(policy.value, ended.count(policy))
 
     def _look_at_sources(self) -> None:
+        held = [one.subject for one in self._conditions.holding() if one.reason is Reason.SOURCE_DOWN]
+        down = {subject.partition(":")[0] for subject in held}  # of a source, or of a secret of it
         now, followed = time.time_ns(), self._volumes.followed()
         for name, source in self._sources.items():
+            self._metrics.source_up(name, name not in down)
             facts = [found for ref in followed if ref.source == name and (found := source.facts(ref)) is not None]
             failing = sum(bool(one.problem) for one in facts)
             age_s = max(((now - one.read_ns) / 1e9 for one in facts if one.read_ns), default=0.0)

@@ -93,6 +93,6 @@ def assemble(
         rights,
         OldLeases(volumes, sources, readers),
         SecretsStatus(volumes, sources, readers, showing, conditions),
-        Gauges(volumes, sources, ledger, metrics),
+        Gauges(volumes, sources, ledger, metrics, conditions),
         ServedSecrets(volumes, readers, conditions, contents),
     )

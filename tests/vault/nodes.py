@@ -46,7 +46,11 @@ class VaultNode(Node):
 
     async def publish_as(self, pod: Pod, jwt: JwtAuth, **changed: Any) -> None:
         """NodePublishVolume with the pod's own token for Vault."""
-        await self.publish(pod, volume_context={TOKENS_KEY: brought({"vault": token_of(pod, jwt, **changed)})})
+        await self.publish(pod, volume_context=self.token(pod, jwt, **changed))
+
+    def token(self, pod: Pod, jwt: JwtAuth, **changed: Any) -> dict[str, str]:
+        """The pod's own token for Vault, as kubelet brings it in a volume's context."""
+        return {TOKENS_KEY: brought({"vault": token_of(pod, jwt, **changed)})}
 
     def served(self) -> Sequence[Mapping[str, Any]]:
         """What the status says of secrets."""

@@ -15,11 +15,9 @@ from typing import Final
 
 import pytest
 
-from agent.csi.tokens import TOKENS_KEY
 from tests.agent.harness import until
 from tests.agent.opening import opened
 from tests.agent.pods import Program
-from tests.agent.tokens import brought
 from tests.agent.tree import Pod
 from tests.needs import kernel_lacks, need
 from tests.vault.doors import SUBJECT, written
@@ -28,7 +26,7 @@ from tests.vault.harness.flaky import Fault, Flaky
 from tests.vault.harness.logins import AUDIENCE, JwtAuth
 from tests.vault.harness.programs import ROOT
 from tests.vault.harness.server import HOST, VaultServer, new_path
-from tests.vault.nodes import VaultNode, as_pod, token_of
+from tests.vault.nodes import VaultNode, as_pod
 from tests.vault.papers import Papers
 
 GUIDE: Final = ROOT / "docs/vault.md"
@@ -94,30 +92,38 @@ def scene(vault: VaultServer, tmp_path_factory: pytest.TempPathFactory) -> Itera
 @contextmanager
 def wrong_authority(scene: Scene) -> Iterator[None]:
     written(scene.folder, "pin.crt", scene.stranger.pem)
-    yield
-    written(scene.folder, "pin.crt", scene.papers.pem)
+    try:
+        yield
+    finally:
+        written(scene.folder, "pin.crt", scene.papers.pem)
 
 
 @contextmanager
 def shown(scene: Scene, name: str, host: str, **days: float) -> Iterator[None]:
     chain, key, _ = scene.papers.certificate(name, host, **days)
     scene.flaky.shows(chain, key)
-    yield
-    scene.flaky.shows(scene.folder / "good.crt", scene.folder / "good.key")
+    try:
+        yield
+    finally:
+        scene.flaky.shows(scene.folder / "good.crt", scene.folder / "good.key")
 
 
 @contextmanager
 def revoked(scene: Scene) -> Iterator[None]:
     scene.lists(scene.serial)
-    yield
-    scene.lists()
+    try:
+        yield
+    finally:
+        scene.lists()
 
 
 @contextmanager
 def old_list(scene: Scene) -> Iterator[None]:
     scene.lists(begins=-3, ends=-1)
-    yield
-    scene.lists()
+    try:
+        yield
+    finally:
+        scene.lists()
 
 
 @contextmanager
@@ -125,8 +131,10 @@ def quota(scene: Scene) -> Iterator[None]:
     """One request a minute: the pod that runs has it."""
     name = new_path("quota")
     scene.vault.write(f"sys/quotas/rate-limit/{name}", path=f"{scene.kv}/", rate=1, interval="60s")
-    yield
-    scene.vault.delete(f"sys/quotas/rate-limit/{name}")
+    try:
+        yield
+    finally:
+        scene.vault.delete(f"sys/quotas/rate-limit/{name}")
 
 
 def answering(fault: Fault) -> Callable[[Scene], AbstractContextManager[None]]:
@@ -203,14 +211,14 @@ async def test_the_error_is_the_guides_and_who_runs_reads_on(scene: Scene, messa
     source = as_pod(scene.jwt, f"{scene.kv}/{case.path}", case.role)
     source["auth"]["audience"] = case.audience
     pod = node.pod_of(new_path("pod"), source, case.key)
-    token = {TOKENS_KEY: brought({"vault": token_of(pod, scene.jwt)})}
+    token = node.token(pod, scene.jwt)
     labels = {"source": "vault", "kind": case.kind}
     before = node.metric("kernelsecret_source_errors_total", **labels)
     with case.during(scene):
         if case.for_all:
             await until(lambda: any(re.search(words, why) for why in node.troubles().values()), "the trouble is told")
             assert node.metric("kernelsecret_source_up", source="vault") == 0
-            assert any(re.search(words, secret["problem"]) for secret in node.served())
+            await until(lambda: re.search(words, node.served()[0]["problem"]) is not None, "so is that of the secret")
         error = await node.refused(pod, volume_context=token)
         assert re.search(words, error.details), error.details
         assert error.code == case.code
