@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from agent.model import Observer, Safe, SecretRef, SecretVersion, SourceFacts
 from agent.sources.subscriptions import Subscription
 from agent.sources.vault.availability import Availability
-from agent.sources.vault.errors import VaultError
+from agent.sources.vault.errors import Kind, VaultError
 from agent.sources.vault.known import Known
 from agent.sources.vault.news import Labels, asked, steady_wall_clock
 from agent.sources.vault.records import Records
@@ -31,6 +31,9 @@ SWEEP_S: Final = 60.0
 """After so long an agent that was started again has taken over its volumes: what none of them wants is ended."""
 POLLS, CREDENTIALS = 32, 16
 """Requests under way at a time: a database that hangs does not keep KV waiting."""
+LATE = 8
+"""Of those, whatever they are, that Vault left without an answer last time: a database that hangs, as some pods' own
+might, keeps nobody else waiting."""
 _CLOSE_S = 2.0
 
 
@@ -76,6 +79,8 @@ class VaultSource:
         self._loop = asyncio.get_running_loop()
         self._polls = Rounds(self._look_after, self._admit, POLLS)
         self._credentials = Rounds(self._look_after, self._admit, CREDENTIALS)
+        self._late_ones = Rounds(self._look_after, self._admit, LATE)
+        self._late: set[Watched] = set()
         self._all = Known()
         self._parked: set[Watched] = set()
         self._closed = False
@@ -153,7 +158,7 @@ class VaultSource:
             for subscription in watched.subscriptions:
                 subscription.active = False
             watched.subscriptions.clear()
-        await asyncio.gather(self._polls.close(0), self._credentials.close(_CLOSE_S))
+        await asyncio.gather(self._polls.close(0), self._credentials.close(_CLOSE_S), self._late_ones.close(_CLOSE_S))
         for watched in self._all:
             self._answer(watched.waiting, Refused(Code.UNAVAILABLE, str(watched.asked.ref), "the agent is stopping"))
 
@@ -178,6 +183,8 @@ class VaultSource:
     def _discard(self, watched: Watched) -> None:
         self._polls.drop(watched)
         self._credentials.drop(watched)
+        self._late_ones.drop(watched)
+        self._late.discard(watched)
         self._parked.discard(watched)
         self._records.drop(watched.asked.ref)
         self._all.drop(watched)
@@ -210,6 +217,8 @@ class VaultSource:
     # When to look
 
     def _rounds(self, watched: Watched) -> Rounds[Watched]:
+        if watched in self._late:
+            return self._late_ones
         return self._credentials if watched.leases else self._polls
 
     def _plan(self, watched: Watched) -> None:
@@ -252,6 +261,7 @@ class VaultSource:
     def _up(self) -> None:
         """Vault serves again: everything is looked at within a second, no two in step."""
         now = self._loop.time()
+        self._late.clear()
         for watched in self._all:
             if watched.leases is not None:
                 watched.leases.book.back()
@@ -281,12 +291,14 @@ class VaultSource:
         try:
             changed = await watched.advance(asked=asked_for)
             watched.retry_s = None
+            self._late.discard(watched)
             result = watched.version or result
             self._answer(waiting, result)  # before the observers: whoever fetched has it
             watched.report("", changed=changed, changed_ns=time.monotonic_ns() if before and changed else 0)
         except Refused as refusal:
             watched.retry_s = self._retry_s(refusal)
             self._count_once(refusal)
+            self._note_late(watched, refusal)
             result = refusal
             self._answer(waiting, refusal)
             watched.report(self._said(refusal), changed=watched.version is not before)
@@ -302,6 +314,14 @@ class VaultSource:
 
     def _retry_s(self, refusal: Refused) -> float:
         return (refusal.retry_after_s or 0.0) if isinstance(refusal, VaultError) else 0.0
+
+    def _note_late(self, watched: Watched, refusal: Refused) -> None:
+        """Whether it is this secret that Vault does not answer for, and not Vault that does not answer."""
+        is_late = isinstance(refusal, VaultError) and refusal.kind is Kind.TIMEOUT
+        if is_late and self._client.availability.is_up:
+            self._late.add(watched)
+        else:
+            self._late.discard(watched)
 
     def _count_once(self, refusal: Refused) -> None:
         if isinstance(refusal, VaultError) and not refusal.counted:

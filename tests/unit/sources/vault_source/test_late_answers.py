@@ -1,0 +1,57 @@
+"""What Vault does not answer for keeps no other secret waiting, and makes no credentials without end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from agent.sources.vault.answers import Answer
+from agent.sources.vault.errors import Kind, VaultError
+from agent.sources.vault.source import LATE, POLLS
+from agent.vault_ref import Identity
+from tests.unit.sources.vault_source.fake_vault import FakeVault
+from tests.unit.sources.vault_source.simulated import Agent, Observer, ref_of, run
+
+HANGS_S = 10.0
+
+
+class Hanging(FakeVault):
+    """Whatever is below `slow/` is given up after ten seconds."""
+
+    hangs = True
+
+    async def read(
+        self, identity: Identity, path: str, *, parameters: Mapping[str, str] = {}, query: Mapping[str, str] = {}
+    ) -> Answer:
+        if self.hangs and path.startswith("slow/"):
+            self.asked.append(("read", path))
+            await asyncio.sleep(HANGS_S)
+            raise VaultError(Kind.TIMEOUT, path, "no answer within its time")
+        return await super().read(identity, path, parameters=parameters, query=query)
+
+
+def test_databases_that_hang_keep_no_other_secret_waiting() -> None:
+    async def story() -> None:
+        vault, many = Hanging(), 2 * POLLS
+        vault.kv2["secret/db"] = [{"password": "one"}]
+        for number in range(many):
+            vault.static[f"slow/{number}"] = {"password": "good"}
+        agent, other, slow = Agent(vault), Observer(), [Observer() for _ in range(many)]
+        for number, observer in enumerate(slow):
+            agent.source.watch(ref_of(f"slow/{number}"), observer)
+        agent.source.watch(ref_of("secret/data/db"), other)
+        await asyncio.sleep(3 * HANGS_S)  # each has been met once
+        vault.asked.clear()
+        for number in range(10):
+            vault.kv2["secret/db"].append({"password": f"{number}"})
+            await asyncio.sleep(1.5)
+            assert other.value == str(number).encode()
+        hung = vault.count("read", "slow/")
+        assert LATE <= hung <= LATE * 3
+        # They are all found well once they answer.
+        vault.hangs = False
+        await asyncio.sleep(2 * HANGS_S)
+        assert all(observer.value == b"good" for observer in slow)
+        await agent.source.close()
+
+    run(story())
