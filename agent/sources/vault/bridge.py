@@ -18,7 +18,7 @@ import msgspec
 from agent.sources.vault.answers import UNREADABLE, body_of
 from agent.sources.vault.errors import Kind, VaultError
 from agent.sources.vault.reply_parser import Reply
-from agent.sources.vault.wire import Request
+from agent.sources.vault.request import Request
 
 THREADS: Final = 4
 LONGEST_S: Final = 60.0

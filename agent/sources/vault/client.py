@@ -25,10 +25,11 @@ from agent.sources.vault.login import Logins, has_ended
 from agent.sources.vault.mounts import Mounts
 from agent.sources.vault.replies import opened, outage, refusal, words_of
 from agent.sources.vault.reply_parser import Reply
+from agent.sources.vault.request import Request, api_path
 from agent.sources.vault.settings import VaultSettings
 from agent.sources.vault.token_record import Held
 from agent.sources.vault.tokens import Tokens
-from agent.sources.vault.wire import Request, Wire, api_path
+from agent.sources.vault.wire import Wire
 from agent.vault_ref import Identity
 
 NOTHING: Final[Mapping[str, str]] = MappingProxyType({})

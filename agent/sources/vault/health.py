@@ -10,7 +10,8 @@ from agent.sources.vault.answers import UNREADABLE
 from agent.sources.vault.errors import Kind, VaultError
 from agent.sources.vault.replies import health_problem
 from agent.sources.vault.reply_parser import Reply
-from agent.sources.vault.wire import Request, Wire
+from agent.sources.vault.request import Request
+from agent.sources.vault.wire import Wire
 
 WITHIN_S: Final = 2.0
 _HEALTH: Final = Request("GET", "/v1/sys/health")

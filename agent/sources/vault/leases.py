@@ -2,40 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from math import inf
-from typing import Protocol
 
 from agent.model import SecretRef
-from agent.sources.vault.answers import Answer, Lease, TokenFacts
+from agent.sources.vault.answers import Answer
 from agent.sources.vault.errors import Kind, VaultError
 from agent.sources.vault.flatten import refuse_emptied, values_of
 from agent.sources.vault.lease_book import Do, Held, LeaseBook, Step
-from agent.sources.vault.lifetimes import life_of, seconds
+from agent.sources.vault.lease_door import LeaseDoor, left_s, revoked
+from agent.sources.vault.lifetimes import life_of
 from agent.sources.vault.news import Asked, Labels, News
 from agent.sources.vault.records import Records
-from agent.vault_ref import Identity
 from kernelsecret.errors import Refused
 
 _UNFIT_RETRY_S = 60.0
 """Credentials that cannot be shown are not asked for again sooner: each answer makes new ones."""
-_LOOKUP = "sys/leases/lookup"
 _NO_ANSWER = frozenset({Kind.TIMEOUT, Kind.UNAVAILABLE, Kind.BAD_ANSWER})
 """After these nobody knows whether Vault made credentials."""
-
-
-class LeaseDoor(Protocol):
-    """What is asked of Vault for leases: `agent.sources.vault.client.VaultClient`."""
-
-    async def read(
-        self, identity: Identity, path: str, *, parameters: Mapping[str, str] = ..., query: Mapping[str, str] = ...
-    ) -> Answer: ...
-
-    async def renew_lease(self, identity: Identity, lease_id: str, increment_s: int) -> Lease: ...
-
-    async def revoke_lease(self, identity: Identity, lease_id: str) -> None: ...
-
-    def token_facts(self, identity: Identity) -> TokenFacts | None: ...
 
 
 class Leases:
@@ -276,40 +260,10 @@ class Leases:
             self.book.not_renewable(held)
 
     async def _left(self, held: Held) -> float:
-        """Seconds that the lease lives, by Vault's word; 0 where it is gone. Raises VaultError."""
-        try:
-            answer = await self._door.read(self._asked.identity, _LOOKUP, parameters={"lease_id": held.lease_id})
-        except VaultError as error:
-            if error.kind in (Kind.BAD_REQUEST, Kind.NOT_FOUND):
-                return 0.0
-            raise
-        return seconds(answer.data.get("ttl"))
+        return await left_s(self._door, self._asked.identity, held)
 
     async def _revoke(self, held: Held) -> None:
-        identity = self._asked.identity
-        try:
-            await self._door.revoke_lease(identity, held.lease_id)
-        except VaultError as error:
-            if error.kind is Kind.BAD_REQUEST:
-                pass  # nothing that could be revoked
-            elif error.kind is Kind.DENIED:
-                if not await self._cut_short(held):
-                    held.is_stuck = True
-                    return
-            else:
-                raise
-        self.book.ended(held)
-
-    async def _cut_short(self, held: Held) -> bool:
-        """Who may not revoke may renew, by Vault's default policy: for one second, after which Vault revokes it."""
-        if not held.renewable:
-            return False
-        try:
-            lease = await self._door.renew_lease(self._asked.identity, held.lease_id, 1)
-        except VaultError as error:
-            if error.kind is Kind.BAD_REQUEST:
-                return True
-            if error.kind is Kind.DENIED:
-                return False
-            raise
-        return lease.lease_s <= 1
+        if await revoked(self._door, self._asked.identity, held):
+            self.book.ended(held)
+        else:
+            held.is_stuck = True

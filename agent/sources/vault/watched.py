@@ -18,7 +18,8 @@ from agent.sources.subscriptions import Audience, Subscription
 from agent.sources.vault.answers import Answer, Mount
 from agent.sources.vault.errors import Kind, VaultError
 from agent.sources.vault.lease_book import Do, Step
-from agent.sources.vault.leases import LeaseDoor, Leases
+from agent.sources.vault.lease_door import LeaseDoor
+from agent.sources.vault.leases import Leases
 from agent.sources.vault.news import Asked, Labels, News
 from agent.sources.vault.readers import KvReader, PlainReader, Reader
 from agent.sources.vault.records import Records

@@ -9,15 +9,14 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
+from collections.abc import Callable
 from typing import Final
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import urlsplit
 
 from agent.sources.vault.errors import Kind, VaultError
 from agent.sources.vault.http1 import Connection, Idle
 from agent.sources.vault.reply_parser import HttpError, Reply
+from agent.sources.vault.request import Request
 from agent.sources.vault.settings import ADDRESS, VaultSettings
 from agent.sources.vault.tls import Tls, failure_of
 from kernelsecret.errors import said
@@ -35,31 +34,6 @@ _LEFT_S: Final = 5.0
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 _TARGETS: Final = 8
 """Servers of one Vault that are known at a time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """`path` is quoted and begins with /v1/; `body` is JSON."""
-
-    method: str
-    path: str
-    token: str = field(default="", repr=False)
-    namespace: str = ""
-    body: bytes | None = field(default=None, repr=False)
-
-    def to(self, host: str) -> bytes:
-        """The bytes for a server, which it is told by this name."""
-        lines = [f"{self.method} {self.path} HTTP/1.1", f"Host: {host}", "X-Vault-Request: true"]
-        if self.token:
-            lines.append(f"X-Vault-Token: {self.token}")
-        if self.namespace:
-            lines.append(f"X-Vault-Namespace: {self.namespace}")
-        if self.body is not None:
-            lines += ["Content-Type: application/json", f"Content-Length: {len(self.body)}"]
-        text = "\r\n".join(lines)
-        if not text.isascii() or text.count("\r") != len(lines) - 1 or text.count("\n") != len(lines) - 1:
-            raise VaultError(Kind.BAD_REQUEST, "source.vault", "has characters that no request can hold")
-        return text.encode() + b"\r\n\r\n" + (self.body or b"")
 
 
 class Wire:
@@ -260,17 +234,3 @@ class _Target:
         )
         made.notice_a_dead_peer()
         return made
-
-
-def api_path(path: str, query: Mapping[str, str]) -> str:
-    """`/v1/...` of a path of Vault's API. Raises VaultError for one that would lead elsewhere."""
-    return f"{_quoted(path)}?{urlencode(query)}" if query else _quoted(path)
-
-
-@lru_cache(4096)
-def _quoted(path: str) -> str:
-    *folders, last = path.split("/")
-    if not path or any(part in ("", ".", "..") for part in folders) or last in (".", ".."):
-        why = f"{quoted(path)} is no path of Vault's API"
-        raise VaultError(Kind.BAD_REQUEST, "source.vault.path", why, "like secret/data/payments/db, without `/v1/`")
-    return "/v1/" + quote(path, safe="/-._~:@!$&'()*+,;=")

@@ -11,7 +11,7 @@ import pytest
 from agent.sources.vault import bridge
 from agent.sources.vault.errors import Kind, VaultError
 from agent.sources.vault.reply_parser import Reply
-from agent.sources.vault.wire import Request
+from agent.sources.vault.request import Request
 
 
 async def test_what_is_never_answered_is_given_up_and_not_left_under_way() -> None:

@@ -12,8 +12,9 @@ import pytest
 
 from agent.sources.vault.errors import VaultError
 from agent.sources.vault.http1 import Connection, Idle
+from agent.sources.vault.request import Request
 from agent.sources.vault.settings import VaultSettings
-from agent.sources.vault.wire import Request, Wire
+from agent.sources.vault.wire import Wire
 
 STRAY = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
 REQUEST = b"GET / HTTP/1.1\r\n\r\n"

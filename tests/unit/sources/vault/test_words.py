@@ -19,6 +19,7 @@ from agent.sources.vault.login_refusal import login_refusal
 from agent.sources.vault.mounts import Mounts
 from agent.sources.vault.replies import health_problem, refusal, retry_after_s
 from agent.sources.vault.reply_parser import Reply
+from agent.sources.vault.request import api_path
 from agent.sources.vault.settings import VaultSettings
 from agent.sources.vault.token_record import (
     Record,
@@ -29,7 +30,6 @@ from agent.sources.vault.token_record import (
     safe_name,
     unpacked,
 )
-from agent.sources.vault.wire import api_path
 from agent.vault_ref import Identity
 from kernelsecret.errors import Code, Refused
 from kernelsecret.interceptor import VaultMethod

@@ -1,0 +1,66 @@
+"""What is asked of Vault about one lease: how long it lives, and its end where the policy lets that be had at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from agent.sources.vault.answers import Answer, Lease, TokenFacts
+from agent.sources.vault.errors import Kind, VaultError
+from agent.sources.vault.lease_book import Held
+from agent.sources.vault.lifetimes import seconds
+from agent.vault_ref import Identity
+
+_LOOKUP = "sys/leases/lookup"
+
+
+class LeaseDoor(Protocol):
+    """What is asked of Vault for leases: `agent.sources.vault.client.VaultClient`."""
+
+    async def read(
+        self, identity: Identity, path: str, *, parameters: Mapping[str, str] = ..., query: Mapping[str, str] = ...
+    ) -> Answer: ...
+
+    async def renew_lease(self, identity: Identity, lease_id: str, increment_s: int) -> Lease: ...
+
+    async def revoke_lease(self, identity: Identity, lease_id: str) -> None: ...
+
+    def token_facts(self, identity: Identity) -> TokenFacts | None: ...
+
+
+async def left_s(door: LeaseDoor, identity: Identity, held: Held) -> float:
+    """Seconds that the lease lives, by Vault's word; 0 where it is gone. Raises VaultError."""
+    try:
+        answer = await door.read(identity, _LOOKUP, parameters={"lease_id": held.lease_id})
+    except VaultError as error:
+        if error.kind in (Kind.BAD_REQUEST, Kind.NOT_FOUND):
+            return 0.0
+        raise
+    return seconds(answer.data.get("ttl"))
+
+
+async def revoked(door: LeaseDoor, identity: Identity, held: Held) -> bool:
+    """End the lease. False where the policy lets it be neither revoked nor cut short. Raises VaultError."""
+    try:
+        await door.revoke_lease(identity, held.lease_id)
+    except VaultError as error:
+        if error.kind is Kind.DENIED:
+            return await _cut_short(door, identity, held)
+        if error.kind is not Kind.BAD_REQUEST:  # that is nothing that could be revoked
+            raise
+    return True
+
+
+async def _cut_short(door: LeaseDoor, identity: Identity, held: Held) -> bool:
+    """Who may not revoke may renew, by Vault's default policy: for one second, after which Vault revokes it."""
+    if not held.renewable:
+        return False
+    try:
+        lease = await door.renew_lease(identity, held.lease_id, 1)
+    except VaultError as error:
+        if error.kind is Kind.BAD_REQUEST:
+            return True
+        if error.kind is Kind.DENIED:
+            return False
+        raise
+    return lease.lease_s <= 1
