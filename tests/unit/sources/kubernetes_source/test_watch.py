@@ -204,7 +204,8 @@ async def test_what_changed_while_the_watch_was_broken_is_told() -> None:
 async def test_each_fault_keeps_what_was_good_is_told_and_passes(
     fault: Fault, words: str, kind: str, monkeypatch: pytest.MonkeyPatch, log_lines: LogLines
 ) -> None:
-    monkeypatch.setattr("agent.sources.kubernetes.reading.GET_S", 0.2)
+    if fault is Fault.SILENCE:  # the others must not be taken for it on a busy machine
+        monkeypatch.setattr("agent.sources.kubernetes.reading.GET_S", 0.2)
     fake = FakeSecrets(extra="canary-5f1e")
     await fake.put(password=b"one")
     async with reading(fake) as scene, watching(scene) as heard:
