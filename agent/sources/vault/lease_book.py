@@ -119,6 +119,9 @@ class LeaseBook:
         """Since when new credentials have been asked for without an answer: there may be some that nobody knows."""
         self.mint_tries = 0
         self.mint_retry_s = 0.0
+        self.unanswered_tries = 0
+        self.ask_again_s = 0.0
+        """Vault is not asked for new credentials before."""
 
     @property
     def newest(self) -> Held | None:
@@ -163,6 +166,7 @@ class LeaseBook:
         """New credentials: what was the newest is kept only until it has been replaced everywhere."""
         self.asked_s = None
         self.mint_tries, self.mint_retry_s = 0, 0.0
+        self.unanswered_tries, self.ask_again_s = 0, 0.0
         if (before := self.newest) is not None:
             before.superseded_s = held.minted_s
             before.values = {}
@@ -204,9 +208,17 @@ class LeaseBook:
         else:
             self.mint_tries, self.mint_retry_s = min(tries + 1, 8), max(at, self.mint_retry_s)
 
+    def unanswered(self, now: float) -> None:
+        """New credentials were asked for, and no answer came. There may be some that nobody knows, and that live until
+        they end by themselves or with their token: so whoever asks meanwhile, they are asked for no sooner than this.
+        """
+        self.ask_again_s = now + min(FIRST_RETRY_S * 2**self.unanswered_tries, LONGEST_RETRY_S)
+        self.unanswered_tries = min(self.unanswered_tries + 1, 8)
+
     def back(self) -> None:
         """Vault serves again: what was put off is due."""
         self.mint_tries, self.mint_retry_s = 0, 0.0
+        self.unanswered_tries, self.ask_again_s = 0, 0.0
         for held in self.held:
             held.tries, held.retry_s = 0, 0.0
 

@@ -39,6 +39,7 @@ class Leases:
         self.book = LeaseBook()
         self._unfit: Refused | None = None
         self._unfit_s = 0.0
+        self._unanswered: VaultError | None = None
         self.record_problem = ""
         self.confirmed_s = 0.0
         """When Vault last said that the newest is good."""
@@ -135,13 +136,18 @@ class Leases:
         return answer
 
     async def _ask(self) -> Answer:
+        if self._clock() < self.book.ask_again_s and self._unanswered is not None:
+            raise self._unanswered.with_traceback(None)
         self.book.asked_s = self._clock()
         self.save()  # before Vault is asked: whoever finds this record knows that there may be a lease
         source = self._asked.request.source
         try:
             return await self._door.read(self._asked.identity, source.path, parameters=source.parameters)
         except VaultError as error:
-            if error.kind not in _NO_ANSWER:
+            if error.kind in _NO_ANSWER:
+                self.book.unanswered(self._clock())
+                self._unanswered = error
+            else:
                 self.book.asked_s = None
             raise
 

@@ -263,8 +263,7 @@ class VaultSource:
         now = self._loop.time()
         self._late.clear()
         for watched in self._all:
-            if watched.leases is not None:
-                watched.leases.book.back()
+            watched.back()
             if watched in self._parked or watched.problem:
                 self._rounds(watched).put(watched, now + self._chance())
         self._parked.clear()

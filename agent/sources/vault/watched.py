@@ -69,6 +69,7 @@ class Watched:
         self._audience = Audience(asked.ref, self._loop)
         self.subscriptions = self._audience.subscriptions
         self._reader: Reader | None = None
+        self._trying: Leases | None = None
         self._mount: Mount | None = None
         self._kind_s = -inf
         self._read_ns = 0
@@ -179,13 +180,15 @@ class Watched:
 
     async def _tried(self) -> Reader | None:
         """Read it once, ready to keep what may be made by that."""
-        leases = self._made_leases()
+        # The same ones again where no answer came: they know how often that was.
+        leases = self._trying = self._trying or self._made_leases()
         try:
             answer = await leases.try_mint()
         except Refused:
             if leases.book.held:  # made, but not fit to be shown
                 self._keep(leases)
             raise
+        self._trying = None
         if answer is None:
             self._keep(leases)
             return None
@@ -202,7 +205,7 @@ class Watched:
         self._take(leases.news())
 
     def _keep(self, leases: Leases) -> None:
-        self.leases, self._reader = leases, None
+        self.leases, self._reader, self._trying = leases, None, None
         self._take(leases.news())
 
     def _take(self, news: News | None) -> None:
@@ -211,6 +214,12 @@ class Watched:
 
     def _is_lease(self) -> bool:
         return self.leases is not None
+
+    def back(self) -> None:
+        """Vault serves again: what was put off is due."""
+        for leases in (self.leases, self._trying):
+            if leases is not None:
+                leases.book.back()
 
     def rest(self) -> None:
         """Nobody wants it now: hold no value that nobody keeps up to date."""

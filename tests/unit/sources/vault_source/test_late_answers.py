@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
+
+import pytest
 
 from agent.sources.vault.answers import Answer
 from agent.sources.vault.errors import Kind, VaultError
 from agent.sources.vault.source import LATE, POLLS
 from agent.vault_ref import Identity
-from tests.unit.sources.vault_source.fake_vault import FakeVault
-from tests.unit.sources.vault_source.simulated import Agent, Observer, ref_of, run
+from kernelsecret.errors import Refused
+from tests.unit.sources.vault_source.fake_vault import FakeVault, Role
+from tests.unit.sources.vault_source.simulated import Agent, Observer, now, ref_of, run
 
 HANGS_S = 10.0
 
@@ -52,6 +56,50 @@ def test_databases_that_hang_keep_no_other_secret_waiting() -> None:
         vault.hangs = False
         await asyncio.sleep(2 * HANGS_S)
         assert all(observer.value == b"good" for observer in slow)
+        await agent.source.close()
+
+    run(story())
+
+
+@pytest.mark.parametrize("asking", ["nobody", "push", "publish"])
+def test_credentials_whose_answer_is_lost_again_and_again_are_asked_for_seldom_whoever_asks(asking: str) -> None:
+    async def story() -> None:
+        vault, seen = FakeVault(), Observer()
+        vault.roles["database/creds/app"], vault.cut = Role(), True
+        agent, ref = Agent(vault), ref_of("database/creds/app")
+        agent.source.watch(ref, seen)
+        ends = now() + 300
+        while now() < ends:
+            if asking == "push":
+                agent.source.nudge("database/creds/app")
+            elif asking == "publish":
+                with suppress(Refused):
+                    await agent.source.fetch(ref)
+            await asyncio.sleep(0.1)
+        assert 30 < len(vault.made) < 70
+        vault.cut = False
+        await asyncio.sleep(6)
+        assert seen.value is not None
+        await agent.source.close()
+
+    run(story())
+
+
+def test_a_lost_answer_to_a_question_for_newer_credentials_leaves_time_for_others_before_the_old_die() -> None:
+    async def story() -> None:
+        vault = FakeVault()
+        vault.roles["database/creds/app"] = Role(ttl=60, max_ttl=60)
+        agent, ref = Agent(vault), ref_of("database/creds/app")
+        agent.source.watch(ref, Observer())
+        await asyncio.sleep(1)
+        vault.cut = True
+        await asyncio.sleep(45)
+        assert len(vault.made) > 2
+        vault.cut = False
+        await asyncio.sleep(13)
+        version = await agent.source.fetch(ref)
+        assert version.label
+        assert any(made.delivered for made in vault.live()[1:])
         await agent.source.close()
 
     run(story())
