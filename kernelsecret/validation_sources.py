@@ -66,6 +66,8 @@ def _path_problems(path: str, at: str) -> Iterator[Problem]:
         yield Problem(at, f"{quoted(path)} has a control character", "leave it out")
     elif any(part in ("", ".") for part in path.split("/")):
         yield Problem(at, f"{quoted(path)} has an empty part or one that is '.'", "write a/b, with no '/' at the end")
+    elif f"{path}/".startswith("auth/token/"):
+        yield Problem(at, f"{quoted(path)} shows the agent's own token", "name a secret")
     elif len(path.encode()) > MAX_PATH:
         yield Problem(at, f"has more than {MAX_PATH} bytes")
 

@@ -203,6 +203,7 @@ async def test_a_nudge_is_much_faster_than_the_pace_and_the_last_of_many_writes_
         last = await writes
         await seen.value("password", last)
         looks = vault.audit.requests(f"{kv}/metadata/db", since=since)
-        assert len(looks) <= (time.monotonic() - began) / 0.1 + 2
+        # Beside those of the time: the first, the last, and one that was still due of the time before.
+        assert len(looks) <= (time.monotonic() - began) / 0.1 + 3
         assert len(seen.versions) - before <= len(looks)
         assert made.source.nudge("somebody/elses") == 0

@@ -61,6 +61,7 @@ def test_the_pod_logs_in_by_kubernetes_and_reads_its_secrets_itself_unless_told_
         (GOOD | {"path": "v1/secret/data/x"}, "path", "write 'secret/data/x'"),
         (GOOD | {"path": "/v1/secret/data/x"}, "path", "write 'secret/data/x'"),
         (GOOD | {"path": "secret/../sys/raw"}, "path", "has '..'"),
+        (GOOD | {"path": "auth/token/lookup-self"}, "path", "shows the agent's own token"),
         (GOOD | {"path": "secret/a..b"}, "path", "has '..'"),
         (GOOD | {"path": "secret/data/x?version=2"}, "path", "use version to pin"),
         (GOOD | {"path": "secret/data/x#y"}, "path", "a query or a fragment"),
