@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final, NamedTuple
@@ -36,6 +37,7 @@ BYTES_PER_S: Final = 256 * 1024
 MOST_WAITING: Final = 768
 """Each is a connection: the port has 1,024 before it ends idle ones, and reviews come by it too."""
 MOST_WAITING_OF_ONE: Final = 512
+"""Of one sender: what is left is for the others."""
 MOST_AT_ONCE: Final = 256
 """Secrets of one write, so that none is pushed off the board before agents have seen it."""
 ATTEMPTS: Final = 12
@@ -47,6 +49,13 @@ log = get_logger("push")
 class _Waiting(NamedTuple):
     told: Told
     written: asyncio.Future[None]
+
+
+class Key(NamedTuple):
+    """Pushes that are written together: the same secrets, told by one sender."""
+
+    sender: str
+    secrets: tuple[PushedSecret, ...]
 
 
 class Committer:
@@ -64,7 +73,8 @@ class Committer:
         self._client, self._namespace = client, namespace
         self._on_write, self._now_ns, self._every_s = on_write, now_ns, every_s
         self._path = paths.config_map(namespace, NOTICES_OBJECT)
-        self._groups: dict[tuple[PushedSecret, ...], list[_Waiting]] = {}
+        self._groups: dict[Key, list[_Waiting]] = {}
+        self._waiting_of: Counter[str] = Counter()
         self._not_before: dict[PushedSecret, float] = {}
         self._free_at = 0.0
         self._news = asyncio.Event()
@@ -80,9 +90,9 @@ class Committer:
             self._news.clear()
             while self._groups:
                 now = loop.time()
-                due = [secrets for secrets in self._groups if self._due_at(secrets) <= now]
+                due = [key for key in self._groups if self._due_at(key) <= now]
                 if due:
-                    await self._write_all(self._taken(due))
+                    await self._write_all(self._taken(in_turn(due)))
                     continue
                 wait = min(map(self._due_at, self._groups)) - now
                 try:
@@ -96,34 +106,39 @@ class Committer:
         """Returns once it is written. Raises PushRefused: REPLAYED where something as new was accepted before, LIMITED
         where too many wait, UNAVAILABLE where it cannot be written now.
         """
-        group = self._groups.get(told.secrets, [])
-        if self.waiting >= MOST_WAITING or len(group) >= MOST_WAITING_OF_ONE:
-            what = f"{told.secrets[0]} is" if len(group) >= MOST_WAITING_OF_ONE else "secrets are"
-            why = f"{what} pushed faster than can be written down"
+        key, sender = Key(told.sender, told.secrets), told.sender
+        is_sender = self._waiting_of[sender] >= MOST_WAITING_OF_ONE
+        if is_sender or self.waiting >= MOST_WAITING:
+            what = f"{sender} pushes" if is_sender else "secrets are pushed"
+            why = f"{what} faster than can be written down"
             raise PushRefused(Outcome.LIMITED, "secrets", why, "push again after a second", wait_s=1.0)
         waiting = _Waiting(told, asyncio.get_running_loop().create_future())
-        if not group:
-            self._groups[told.secrets] = group
+        if key not in self._groups:
+            self._groups[key] = []
             self._news.set()
-        group.append(waiting)
+        self._groups[key].append(waiting)
         self.waiting += 1
+        self._waiting_of[sender] += 1
         try:
             await waiting.written
         finally:
             self.waiting -= 1
+            self._waiting_of[sender] -= 1
+            if not self._waiting_of[sender]:
+                del self._waiting_of[sender]
 
-    def _due_at(self, secrets: tuple[PushedSecret, ...]) -> float:
-        return max(self._free_at, *(self._not_before.get(one, 0.0) for one in secrets))
+    def _due_at(self, key: Key) -> float:
+        return max(self._free_at, *(self._not_before.get(one, 0.0) for one in key.secrets))
 
-    def _taken(self, due: Iterable[tuple[PushedSecret, ...]]) -> list[_Waiting]:
+    def _taken(self, due: Iterable[Key]) -> list[_Waiting]:
         """The pushes that are written now, oldest first."""
         batch: list[_Waiting] = []
         named: set[PushedSecret] = set()
-        for secrets in due:
-            if batch and len(named.union(secrets)) > MOST_AT_ONCE:
+        for key in due:
+            if batch and len(named.union(key.secrets)) > MOST_AT_ONCE:
                 break
-            named.update(secrets)
-            batch += self._groups.pop(secrets)
+            named.update(key.secrets)
+            batch += self._groups.pop(key)
         now = asyncio.get_running_loop().time()
         self._not_before = {one: at for one, at in self._not_before.items() if at > now}
         self._not_before |= dict.fromkeys(named, now + self._every_s)
@@ -210,6 +225,16 @@ class Committer:
             why = "the API server's answer is no ConfigMap"
             raise Refused(Code.UNAVAILABLE, f"ConfigMap {NOTICES_OBJECT}", why) from None
         return found
+
+
+def in_turn(keys: Iterable[Key]) -> list[Key]:
+    """One of each sender, then the next of each: whoever pushes a lot waits behind itself."""
+    before: Counter[str] = Counter()
+    places = []
+    for key in keys:
+        places.append((before[key.sender], key))
+        before[key.sender] += 1
+    return [key for _, key in sorted(places, key=lambda place: place[0])]
 
 
 def _replayed(secret: PushedSecret) -> PushRefused:

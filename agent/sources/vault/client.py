@@ -79,15 +79,17 @@ class VaultClient:
         *,
         parameters: Mapping[str, str] = NOTHING,
         query: Mapping[str, str] = NOTHING,
+        once: bool = False,
     ) -> Answer:
         """What is at the path of the API (without `/v1/`); with `parameters` they are written to it, and this is the
-        answer.
+        answer. `once`: each question makes new credentials, so it is not repeated where no answer came.
 
         A 403 whose token has ended is asked once more with a new one. A 404 is VaultError NOT_FOUND, whose `answer`
         has what came with it.
         """
         method, body = ("PUT", body_of(parameters)) if parameters else ("GET", None)
-        return await self._ask(identity, method, path, api_path(path, query), body, tuple(parameters.values()))
+        hide = tuple(parameters.values())
+        return await self._ask(identity, method, path, api_path(path, query), body, hide, once=once)
 
     async def renew_lease(self, identity: Identity, lease_id: str, increment_s: int) -> Lease:
         """Let the lease live on; it may get less than it asked for. BAD_REQUEST where it is gone or not renewable."""
@@ -150,13 +152,18 @@ class VaultClient:
         sent: str,
         body: bytes | None = None,
         hide: tuple[str, ...] = (),
+        *,
+        once: bool = False,
     ) -> Answer:
+        def asked(held: Held) -> Request:
+            return Request(method, sent, held.token, identity.namespace, body, once)
+
         try:
             held = await self._tokens.current(identity)
-            reply = await self._as(held, identity, method, sent, body)
+            reply = await self._send(asked(held))
             if reply.status == 403 and has_ended(403, words_of(reply)):
                 held = await self._tokens.another(identity, held)
-                reply = await self._as(held, identity, method, sent, body)
+                reply = await self._send(asked(held))
             if 200 <= reply.status < 300:
                 return answer(path, opened(reply, self._where), held.name)
             hidden = (*hide, held.token)
@@ -166,9 +173,6 @@ class VaultClient:
                 self._events.failed(error)
             error.counted = True
             raise
-
-    async def _as(self, held: Held, identity: Identity, method: str, sent: str, body: bytes | None) -> Reply:
-        return await self._send(Request(method, sent, held.token, identity.namespace, body))
 
     async def _send(self, request: Request) -> Reply:
         """The answer, within the bound on what is under way, and only while Vault serves."""

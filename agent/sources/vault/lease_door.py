@@ -18,7 +18,13 @@ class LeaseDoor(Protocol):
     """What is asked of Vault for leases: `agent.sources.vault.client.VaultClient`."""
 
     async def read(
-        self, identity: Identity, path: str, *, parameters: Mapping[str, str] = ..., query: Mapping[str, str] = ...
+        self,
+        identity: Identity,
+        path: str,
+        *,
+        parameters: Mapping[str, str] = ...,
+        query: Mapping[str, str] = ...,
+        once: bool = ...,
     ) -> Answer: ...
 
     async def renew_lease(self, identity: Identity, lease_id: str, increment_s: int) -> Lease: ...

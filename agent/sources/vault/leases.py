@@ -142,7 +142,7 @@ class Leases:
         self.save()  # before Vault is asked: whoever finds this record knows that there may be a lease
         source = self._asked.request.source
         try:
-            return await self._door.read(self._asked.identity, source.path, parameters=source.parameters)
+            return await self._door.read(self._asked.identity, source.path, parameters=source.parameters, once=True)
         except VaultError as error:
             if error.kind in _NO_ANSWER:
                 self.book.unanswered(self._clock())

@@ -26,7 +26,13 @@ class ReadDoor(Protocol):
     """What is asked of Vault here: `agent.sources.vault.client.VaultClient`."""
 
     async def read(
-        self, identity: Identity, path: str, *, parameters: Mapping[str, str] = ..., query: Mapping[str, str] = ...
+        self,
+        identity: Identity,
+        path: str,
+        *,
+        parameters: Mapping[str, str] = ...,
+        query: Mapping[str, str] = ...,
+        once: bool = ...,
     ) -> Answer: ...
 
 

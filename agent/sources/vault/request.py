@@ -20,6 +20,9 @@ class Request:
     token: str = field(default="", repr=False)
     namespace: str = ""
     body: bytes | None = field(default=None, repr=False)
+    once: bool = False
+    """Each time it is sent something is made: it goes on a connection of its own, and is not sent again where that is
+    cut."""
 
     def to(self, host: str) -> bytes:
         """The bytes for a server, which it is told by this name."""

@@ -111,7 +111,7 @@ class Wire:
     ) -> tuple[Connection, Reply]:
         sent = request.to(target.authority)
         loop = asyncio.get_running_loop()
-        kept = target.idle.take()
+        kept = None if request.once else target.idle.take()
         if kept is not None:
             try:
                 return kept, await kept.ask(sent, max(0.0, ends - loop.time()))

@@ -92,7 +92,13 @@ class FakeVault:
     # As VaultClient
 
     async def read(
-        self, identity: Identity, path: str, *, parameters: Mapping[str, str] = {}, query: Mapping[str, str] = {}
+        self,
+        identity: Identity,
+        path: str,
+        *,
+        parameters: Mapping[str, str] = {},
+        query: Mapping[str, str] = {},
+        once: bool = False,
     ) -> Answer:
         token = await self._ask("write" if parameters else "read", identity, path)
         if path == "sys/leases/lookup":

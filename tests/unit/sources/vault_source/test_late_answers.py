@@ -25,13 +25,19 @@ class Hanging(FakeVault):
     hangs = True
 
     async def read(
-        self, identity: Identity, path: str, *, parameters: Mapping[str, str] = {}, query: Mapping[str, str] = {}
+        self,
+        identity: Identity,
+        path: str,
+        *,
+        parameters: Mapping[str, str] = {},
+        query: Mapping[str, str] = {},
+        once: bool = False,
     ) -> Answer:
         if self.hangs and path.startswith("slow/"):
             self.asked.append(("read", path))
             await asyncio.sleep(HANGS_S)
             raise VaultError(Kind.TIMEOUT, path, "no answer within its time")
-        return await super().read(identity, path, parameters=parameters, query=query)
+        return await super().read(identity, path, parameters=parameters, query=query, once=once)
 
 
 def test_databases_that_hang_keep_no_other_secret_waiting() -> None:

@@ -14,7 +14,7 @@ from tests.unit.apiclient.fake_server import SECRET
 from tests.unit.apiclient.things import until
 from tests.unit.webhook.push.scene import API, DB, NOW_NS, OTHER_KEY, Scene, body_of, gathered, pushing, refusal, signed
 from webhook.push import committing
-from webhook.push.committing import MOST_AT_ONCE
+from webhook.push.committing import MOST_AT_ONCE, Key, in_turn
 
 
 def writes(scene: Scene) -> list[str]:
@@ -141,6 +141,25 @@ async def test_too_many_that_wait_are_a_429_and_take_no_memory(monkeypatch: pyte
             one.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
         assert (await scene.one.push(API, time=NOW_NS + 1)).status == 202
+
+
+async def test_a_sender_whose_pushes_fill_its_share_leaves_room_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(committing, "MOST_WAITING_OF_ONE", 4)
+    async with pushing(every_s=3600.0) as scene:
+        await scene.one.push()
+        waiting = [asyncio.create_task(scene.one.push(time=NOW_NS + 1 + number)) for number in range(4)]
+        await until(lambda: scene.one.committer.waiting == 4)
+        assert (await scene.one.push(API)).status == 429
+        assert (await scene.one.push(API, sender="vault", key=OTHER_KEY)).status == 202
+        for one in waiting:
+            one.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+def test_senders_are_written_in_turn_however_much_one_of_them_pushes() -> None:
+    keys = [Key("ci", (PushedSecret("vault", f"{number}"),)) for number in range(100)]
+    other = Key("vault", (DB,))
+    assert in_turn([*keys, other])[:3] == [keys[0], other, keys[1]]
 
 
 async def test_an_api_server_that_is_away_is_a_503_and_the_next_push_is_written() -> None:
