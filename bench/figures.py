@@ -94,7 +94,7 @@ SPECS = (
     Spec("vault_push_p50_ms", "ms", "write to Vault to first new byte by a signed push, median", 50),
     Spec("vault_push_p99_ms", "ms", "write to Vault to first new byte by a signed push, p99"),
     Spec("vault_agent_fastest_p50_ms", "ms", "the same by Vault Agent's template every second, median"),
-    Spec("vault_agent_default_s", "s", "the same by Vault Agent's template as it is by default, mean"),
+    Spec("vault_agent_default_s", "s", "the same by Vault Agent's template as it is by default"),
     Spec("vault_agent_rss_mb", "MB", "RSS of one Vault Agent, of which each pod has one"),
     Spec("kubernetes_p50_ms", "ms", "change of a Kubernetes Secret to first new byte, median", 30),
     Spec("kubernetes_p99_ms", "ms", "change of a Kubernetes Secret to first new byte, p99"),

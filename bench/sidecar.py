@@ -49,6 +49,10 @@ class Sidecar:
         """Whether the file has this value."""
         return self.file.read_bytes() == wanted
 
+    def changed(self) -> float:
+        """When it was rendered last, in seconds since the epoch."""
+        return self.file.stat().st_mtime
+
     def rss_mb(self) -> float:
         """Resident memory, in MB of 10^6 bytes."""
         return self._process.resident_mb()
