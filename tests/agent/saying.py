@@ -79,5 +79,7 @@ class Saying:
 
 
 def _events(path: Path, event: str) -> list[dict[str, Any]]:
-    lines = (json.loads(line) for line in path.read_text().splitlines() if line.startswith("{"))
+    # The last line may be half written while it is read.
+    whole, _, _ = path.read_text().rpartition("\n")
+    lines = (json.loads(line) for line in whole.splitlines() if line.startswith("{"))
     return [line for line in lines if line["event"] == event]
