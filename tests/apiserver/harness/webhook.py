@@ -80,7 +80,11 @@ class Replica:
 
     def records(self) -> list[dict[str, Any]]:
         """Its audit trail."""
-        return [json.loads(line) for line in self.audit.read_text().splitlines()] if self.audit.exists() else []
+        if not self.audit.exists():
+            return []
+        # The last line may be half written while it is read.
+        whole, _, _ = self.audit.read_text().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]
 
 
 class Webhook:
