@@ -31,8 +31,8 @@ FIGURES = (
 )
 PAUSE_S = 0.3
 SECONDS = 10.0
-SENDERS = 4
-"""Connections that push side by side."""
+CONNECTIONS = 200
+"""That push side by side: each is answered once its push is written, up to a tenth of a second later."""
 WRITES_PER_S = 50
 LAST_WITHIN_S = 5.0
 TAKEN = 202
@@ -88,12 +88,15 @@ def _rapid_fire(made: PushedWorld, reader: subprocess.Popen[bytes], pushes: int,
     """Pushes as fast as they are due, values written meanwhile; then one last value. The reader sleeps until then."""
     reader.send_signal(signal.SIGSTOP)
     say(f"{pushes} pushes in {SECONDS:g} s")
-    answers: Counter[int] = Counter()
+    answers: list[int] = []
     numbers = iter(range(last + 1, 1 << 30))
+    pushers = [made.pusher() for _ in range(CONNECTIONS)]
+    for pusher in pushers:
+        pusher.connect()
     rss, flips, began = _rss_mb(made.node.pid), _flips(made), time.monotonic()
     threads = [
-        threading.Thread(target=_fire, args=(made, answers, pushes // SENDERS, began, number))
-        for number in range(SENDERS)
+        threading.Thread(target=_fire, args=(made, pushers[number], answers, pushes // CONNECTIONS, began, number))
+        for number in range(CONNECTIONS)
     ]
     for thread in threads:
         thread.start()
@@ -111,9 +114,10 @@ def _rapid_fire(made: PushedWorld, reader: subprocess.Popen[bytes], pushes: int,
     pusher.close()
     flipped = _flips(made) - flips
     growth = _rss_mb(made.node.pid) - rss
+    told = ", ".join(f"{count} of {status}" for status, count in sorted(Counter(answers).items()))
     how = (
-        f"{sum(answers.values())} signed pushes of one secret on {SENDERS} connections in {took:.1f} s (answers: "
-        f"{', '.join(f'{count} of {status}' for status, count in sorted(answers.items()))}), {written} values "
+        f"{len(answers)} signed pushes of one secret on {CONNECTIONS} connections in {took:.1f} s (answers: {told}), "
+        f"{written} values "
         f"written to Vault meanwhile; then one more value and push, read within {LAST_WITHIN_S:g} s"
     )
     limit = f"flips in the kernel's map over {took:.1f} s: the agent looks at most ten times a second"
@@ -137,12 +141,11 @@ def _sees(reader: subprocess.Popen[bytes], final: int) -> bool:
     return False
 
 
-def _fire(made: PushedWorld, answers: Counter[int], count: int, began: float, number: int) -> None:
-    pusher = made.pusher()
+def _fire(made: PushedWorld, pusher: Pusher, answers: list[int], count: int, began: float, number: int) -> None:
     for step in range(count):
-        due = began + (step + number / SENDERS) * SECONDS / count
+        due = began + (step + number / CONNECTIONS) * SECONDS / count
         time.sleep(max(0.0, due - time.monotonic()))
-        answers[pusher.push(made.path("app"))] += 1
+        answers.append(pusher.push(made.path("app")))
     pusher.close()
 
 
