@@ -1,15 +1,12 @@
-"""Secrets from a real Vault: how soon a write is read by polling, beside the real Vault Agent; what polling costs; and
-how an outage of five minutes ends.
-"""
+"""Secrets from a real Vault: how soon a write is read by polling, beside the real Vault Agent; and how an outage ends."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 from collections.abc import Callable
-from pathlib import Path
 
+from bench.families.polls import SECRETS, publish_many
 from bench.families.rotation import distribution, timed, value, wait_for
 from bench.figures import Figure, measured
 from bench.options import Options, Outcome, say
@@ -24,13 +21,9 @@ FIGURES = (
     "vault_agent_fastest_p50_ms",
     "vault_agent_default_s",
     "vault_agent_rss_mb",
-    "poll_500_cpu_percent",
     "outage_recovery_s",
     "outage_notice_s",
 )
-SECRETS = 500
-A_VOLUME = 63
-TICKS = os.sysconf("SC_CLK_TCK")
 CONDITION = "source-down"
 LIMIT_S = 60.0
 
@@ -42,7 +35,7 @@ def run(options: Options) -> Outcome:
         world = made.world
         made.put("default", value(1))
         world.start_agent()
-        outcome.figures.append(_cost_of_polls(made, options.rounds(30, 5)))
+        publish_many(made)
         made.put("one", value(1))
         pod = made.shown("one", "one")
         reader = world.start(world.command(pod, "first", pod.target / "one"))
@@ -102,36 +95,6 @@ def _default(sidecar: Sidecar, written: float) -> Figure:
         "moment of that, to the file's time of change"
     )
     return measured("vault_agent_default_s", sidecar.changed() - written, how, 1)
-
-
-def _cost_of_polls(made: VaultWorld, seconds: float) -> Figure:
-    say(f"writing and publishing {SECRETS} secrets")
-    names = [f"s{number}" for number in range(SECRETS)]
-    for name in names:
-        made.put(name, value(1))
-    for first in range(0, SECRETS, A_VOLUME):
-        made.shown(f"many-{first}", *names[first : first + A_VOLUME])
-    _settle(made.world)
-    say(f"polling for {seconds:g} s")
-    began, used = time.monotonic(), _cpu_s(made.world.agent.pid)
-    time.sleep(seconds)
-    took, used = time.monotonic() - began, _cpu_s(made.world.agent.pid) - used
-    how = (
-        f"user and system time of the agent over {took:.0f} s, by /proc/PID/stat, while nothing changes: {SECRETS} "
-        f"secrets of KV v2 in {-(-SECRETS // A_VOLUME)} volumes, each polled every second over TLS"
-    )
-    return measured("poll_500_cpu_percent", 100 * used / took, how, 1)
-
-
-def _settle(world: World) -> None:
-    """Two seconds in which publishing no longer costs."""
-    time.sleep(2)
-    assert len(world.status()["volumes"]) == -(-SECRETS // A_VOLUME)
-
-
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 def _outage(made: VaultWorld, reader: subprocess.Popen[bytes], last: int, seconds: float) -> list[Figure]:
