@@ -1,4 +1,4 @@
-"""Secrets from a real Vault: how soon a write is read by polling, beside the real Vault Agent; and how an outage ends."""
+"""Secrets of a real Vault: how soon a write is read by polling, beside the real Vault Agent; and how an outage ends."""
 
 from __future__ import annotations
 
