@@ -20,6 +20,7 @@ async def test_a_question_that_makes_something_is_asked_once_where_the_connectio
     once: bool, times: int
 ) -> None:
     asked: list[bytes] = []
+    serving: list[asyncio.Task[None]] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while line := await reader.readline():
@@ -29,8 +30,12 @@ async def test_a_question_that_makes_something_is_asked_once_where_the_connectio
                 break
             writer.write(EMPTY)
         writer.close()
+        await writer.wait_closed()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.append(asyncio.ensure_future(answer(reader, writer)))
+
+    server = await asyncio.start_server(begin, "127.0.0.1", 0)
     wire = Wire(VaultSettings(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"), time.monotonic)
     try:
         await wire.ask(Request("GET", "/v1/kept"))
@@ -41,4 +46,5 @@ async def test_a_question_that_makes_something_is_asked_once_where_the_connectio
     finally:
         await wire.close()
         server.close()
+        await asyncio.gather(*serving, return_exceptions=True)
         await server.wait_closed()
