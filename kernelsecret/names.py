@@ -36,6 +36,7 @@ ANNOTATION_CONTAINERS: Final = f"{GROUP}/containers"
 ANNOTATION_INTERCEPTOR: Final = f"{GROUP}/interceptor"
 ANNOTATION_CHOSEN_MODE: Final = f"{GROUP}/chosen-mode"
 ANNOTATION_INJECTED_CONTAINERS: Final = f"{GROUP}/injected-containers"
+ANNOTATION_DECISION: Final = f"{GROUP}/decision"
 LABEL_INJECTED: Final = f"{GROUP}/injected"
 LABEL_INJECTED_YES: Final = "true"
 
@@ -43,11 +44,36 @@ LABEL_INJECTED_YES: Final = "true"
 VOLUME_NAME: Final = "kernelsecret"
 MOUNT_ROOT: Final = "/var/run/secrets"
 
+# Mode `preload`: the volume that holds the shim and nothing else, the attribute that asks the driver for it (its only
+# value is "true"), and where it is mounted.
+VOLUME_SHIM: Final = "kernelsecret-shim"
+ATTRIBUTE_SHIM: Final = f"{GROUP}/shim"
+SHIM_ROOT: Final = f"{MOUNT_ROOT}/{GROUP}/shim"
+SHIM_FILE: Final = "libkernelsecret.so"
+# Variables of a container in mode `preload`: ld.so's own, the shim's, and the one that keeps what the pod's author
+# wanted to be preloaded from elsewhere (`valueFrom`).
+ENV_PRELOAD: Final = "LD_PRELOAD"
+ENV_SHIM_PATHS: Final = "KERNELSECRET_SHIM_PATHS"
+ENV_OWN_PRELOAD: Final = "KERNELSECRET_OWN_LD_PRELOAD"
+# Pod annotation, written by the agent alone: programs of a pod in mode `preload` that the shim does not reach, and why.
+ANNOTATION_UNAFFECTED: Final = f"{GROUP}/unaffected-programs"
+
+# Mode `vault-agent`: the containers and the volume that admission adds, and the pod annotations that carry the
+# configuration of each to its file.
+CONTAINER_VAULT_AGENT: Final = "kernelsecret-vault-agent"
+CONTAINER_VAULT_AGENT_INIT: Final = "kernelsecret-vault-agent-init"
+VOLUME_VAULT_AGENT: Final = "kernelsecret-vault-agent"
+ANNOTATION_VAULT_AGENT: Final = f"{GROUP}/vault-agent-config"
+ANNOTATION_VAULT_AGENT_INIT: Final = f"{GROUP}/vault-agent-init-config"
+ANNOTATION_VAULT_CA: Final = f"{GROUP}/vault-ca"
+
 # Pod annotation, honoured only where pods are read from files that root owns: the host's pid of the pod's first task.
 ANNOTATION_FIRST_PID: Final = f"{GROUP}/first-pid"
 
 # Node label: how this node serves volumes (`iter`, `rewrite`, `tmpfs`).
 LABEL_ENGINE: Final = f"{GROUP}/engine"
+# Node label: the engine that was seen to serve a pod with a user namespace of its own (`tmpfs`), or `none`.
+LABEL_IDMAPPED: Final = f"{GROUP}/idmapped"
 
 # Namespace annotation: the least time between two looks at a source for pods of this namespace; it can only lengthen
 # what an interceptor says.
