@@ -235,5 +235,7 @@ class Watched:
     def report(self, problem: str, *, changed: bool, changed_ns: int = 0) -> None:
         """Tell what came of a look: what is wrong, and whether there is another version, seen at `changed_ns`."""
         self.problem = problem
-        version = self.version and replace(self.version, changed_ns=changed_ns)
+        version = self.version
+        if version is not None and changed_ns:
+            version = replace(version, changed_ns=changed_ns)
         self._audience.report(version, problem, changed=changed)
