@@ -21,12 +21,13 @@ from kernelsecret.interceptor import (
     NamespaceLimits,
     NotifySpec,
     PodLimits,
+    PreloadDelivery,
     Rotation,
 )
 from kernelsecret.interceptor_status import Condition, InterceptorStatus, SecretStatus
 from kernelsecret.plain import MAX_PATH
 from kernelsecret.selectors import LabelSelector, Requirement
-from kernelsecret.validation import MAX_BINARIES, MAX_CONTAINERS, MAX_FILES, TAKEN_NAMES
+from kernelsecret.validation import MAX_BINARIES, MAX_CONTAINERS, MAX_FILES, MAX_PREFIXES, TAKEN_NAMES
 from kernelsecret.validation_limits import MAX_FILE_BYTES, MAX_OPEN_FILES, SIGNALS
 
 FIELDS: Final[Mapping[type[msgspec.Struct], Mapping[str, Field]]] = {
@@ -85,6 +86,22 @@ FIELDS: Final[Mapping[type[msgspec.Struct], Mapping[str, Field]]] = {
                 Rule(
                     "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
                     "is not the name of a container; use lower-case letters, digits and '-', as in the pod's spec",
+                ),
+            ),
+        ),
+        "preload": Field("What the mode preload does beyond the mount."),
+    },
+    PreloadDelivery: {
+        "prefixes": Field(
+            "Absolute folders in which programs under the shim find the files, too.",
+            {"maxItems": MAX_PREFIXES, "x-kubernetes-list-type": "set"},
+            items={"minLength": 1, "maxLength": MAX_PATH + 1},
+            item_rules=(
+                Rule(PROGRAM_CEL, "is not the plain absolute path of a folder, such as /etc/payments"),
+                Rule("!self.matches('[:=]')", "has a ':' or '=', which part the shim's paths; use another folder"),
+                Rule(
+                    "!self.matches('^/(proc|sys|dev)(/|$)')",
+                    "lies where the kernel shows files; use another folder",
                 ),
             ),
         ),

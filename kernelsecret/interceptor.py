@@ -166,6 +166,12 @@ class SecretSpec(_Wire, frozen=True, kw_only=True):
     files: tuple[FileSpec, ...]
 
 
+class PreloadDelivery(_Wire, frozen=True, kw_only=True):
+    """What the mode `preload` does beyond the mount: folders in which programs find the files, too."""
+
+    prefixes: tuple[str, ...] = ()
+
+
 class Delivery(_Wire, frozen=True, kw_only=True):
     """How values may reach the pod."""
 
@@ -174,6 +180,7 @@ class Delivery(_Wire, frozen=True, kw_only=True):
     on_unavailable: OnUnavailable = OnUnavailable.KEEP
     containers: tuple[str, ...] = ()
     """Names of the containers that get the files; empty: all but the proxies that injectors are known to add."""
+    preload: PreloadDelivery = PreloadDelivery()
 
 
 class Access(_Wire, frozen=True, kw_only=True):

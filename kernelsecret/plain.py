@@ -44,9 +44,9 @@ def relative_path_problem(path: str) -> str | None:
     return None
 
 
-def absolute_path_problem(path: str) -> str | None:
-    """Why a text is not the absolute path of a program, None if it is. Relative parts and '//' are refused."""
+def absolute_path_problem(path: str, what: str = "a program") -> str | None:
+    """Why a text is not the absolute path of `what`, None if it is. Relative parts and '//' are refused."""
     if not path.startswith("/") or path == "/":
-        return f"{quoted(path)} is not the absolute path of a program"
+        return f"{quoted(path)} is not the absolute path of {what}"
     problem = relative_path_problem(path[1:])
     return f"{quoted(path)} is not a plain path" if problem else None

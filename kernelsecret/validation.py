@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import msgspec
 
 from kernelsecret.interceptor import AccessFrom, FileSpec, InterceptorSpec, SecretInterceptor, SecretSpec
-from kernelsecret.names import ANNOTATION_INJECT_ANY, ANNOTATION_INJECT_OFF, API_VERSION, KIND_INTERCEPTOR
+from kernelsecret.names import ANNOTATION_INJECT_ANY, ANNOTATION_INJECT_OFF, API_VERSION, GROUP, KIND_INTERCEPTOR
 from kernelsecret.plain import absolute_path_problem, plain_name_problem
 from kernelsecret.problems import Invalid, Problem, from_decoder, join, quoted
 from kernelsecret.quantities import mode
@@ -22,9 +22,13 @@ MAX_FILES = 64
 MAX_BINARIES = 64
 MAX_CONTAINERS = 64
 """Names in `spec.delivery.containers`."""
-TAKEN_NAMES = (ANNOTATION_INJECT_ANY, ANNOTATION_INJECT_OFF, "kubernetes.io")
-"""No interceptor is named so: two have another meaning in the annotation, and in the folder of the third, below
-`/var/run/secrets`, lies the service account of every pod."""
+MAX_PREFIXES = 16
+"""Folders in `spec.delivery.preload.prefixes`."""
+KERNEL_FOLDERS = ("/proc", "/sys", "/dev")
+"""What no prefix shows files in: programs read there how the machine is."""
+TAKEN_NAMES = (ANNOTATION_INJECT_ANY, ANNOTATION_INJECT_OFF, "kubernetes.io", GROUP)
+"""No interceptor is named so: two have another meaning in the annotation, and in the folders of the others, below
+`/var/run/secrets`, lie the service account of every pod and the shim."""
 
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -122,6 +126,22 @@ def _delivery_problems(spec: InterceptorSpec) -> Iterator[Problem]:
             yield Problem(at, why, "use lower-case letters, digits and '-', 63 at most, as in the pod's spec")
         elif container in containers[:index]:
             yield Problem(at, f"{quoted(container)} is named twice")
+    yield from _prefix_problems(spec.delivery.preload.prefixes)
+
+
+def _prefix_problems(prefixes: tuple[str, ...]) -> Iterator[Problem]:
+    if len(prefixes) > MAX_PREFIXES:
+        yield Problem("spec.delivery.preload.prefixes", f"{len(prefixes)} entries, at most {MAX_PREFIXES}")
+    for index, prefix in enumerate(prefixes):
+        at = f"spec.delivery.preload.prefixes[{index}]"
+        if problem := absolute_path_problem(prefix, "a folder"):
+            yield Problem(at, problem, "write it as /etc/payments")
+        elif ":" in prefix or "=" in prefix:
+            yield Problem(at, f"{quoted(prefix)} has a ':' or '=', which part the shim's paths", "use another folder")
+        elif f"/{prefix.split('/')[1]}" in KERNEL_FOLDERS:
+            yield Problem(at, f"{quoted(prefix)} lies where the kernel shows files", "use another folder")
+        elif prefix in prefixes[:index]:
+            yield Problem(at, f"{quoted(prefix)} is named twice")
 
 
 def _access_problems(spec: InterceptorSpec) -> Iterator[Problem]:
