@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Protocol
 
-from agent.sources.vault.answers import Answer, Lease, TokenFacts
+from agent.sources.vault.answers import Lease, TokenFacts
 from agent.sources.vault.errors import Kind, VaultError
 from agent.sources.vault.lease_book import Held
 from agent.sources.vault.lifetimes import seconds
+from agent.sources.vault.readers import ReadDoor
 from agent.vault_ref import Identity
 
 _LOOKUP = "sys/leases/lookup"
 
 
-class LeaseDoor(Protocol):
+class LeaseDoor(ReadDoor, Protocol):
     """What is asked of Vault for leases: `agent.sources.vault.client.VaultClient`."""
-
-    async def read(
-        self,
-        identity: Identity,
-        path: str,
-        *,
-        parameters: Mapping[str, str] = ...,
-        query: Mapping[str, str] = ...,
-        once: bool = ...,
-    ) -> Answer: ...
 
     async def renew_lease(self, identity: Identity, lease_id: str, increment_s: int) -> Lease: ...
 
