@@ -209,11 +209,8 @@ class Watched:
         self._take(leases.news())
 
     def _take(self, news: News | None) -> None:
-        if news is not None and (self.version is None or news.label != self.version.label or not self._is_lease()):
+        if news is not None and (self.version is None or news.label != self.version.label or self.leases is None):
             self.version = SecretVersion(self.asked.ref, news.values, news.label)
-
-    def _is_lease(self) -> bool:
-        return self.leases is not None
 
     def back(self) -> None:
         """Vault serves again: what was put off is due."""
