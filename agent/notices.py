@@ -61,7 +61,7 @@ class Notices:
             paths.config_maps(SYSTEM_NAMESPACE),
             read_revisions,
             key=lambda _: NOTICES_OBJECT,
-            selectors={"fieldSelector": f"metadata.name={NOTICES_OBJECT}"},
+            selectors=paths.only(NOTICES_OBJECT),
             on_change=self._changed,
             name="notices",
         )

@@ -21,6 +21,11 @@ def _in(group: str, namespace: str, resource: str) -> str:
     return f"{group}/namespaces/{_part(namespace, 'namespace')}/{resource}"
 
 
+def only(name: str) -> dict[str, str]:
+    """The query that makes a collection one object: what a watch of it asks for, where a right may name that object."""
+    return {"fieldSelector": f"metadata.name={_part(name, 'name')}"}
+
+
 def pods(namespace: str = "") -> str:
     """Every pod, or those of one namespace."""
     return _in("/api/v1", namespace, "pods") if namespace else "/api/v1/pods"

@@ -14,7 +14,7 @@ from agent.registrations.book import RegistrationBook
 from agent.registrations.contexts import NodeContexts
 from agent.registrations.door import DoorEvents, RegistrationDoor
 from agent.registrations.identity import NodeIdentity
-from agent.registrations.trust import SELECTORS, TrustView, read_trust
+from agent.registrations.trust import TrustView, read_trust
 from agent.registrations.webhook_door import WebhookDoor
 from apiclient import paths
 from apiclient.client import ApiClient
@@ -109,7 +109,7 @@ class RegistrationRoom:
             paths.config_maps(SYSTEM_NAMESPACE),
             read_trust,
             key=lambda _: TRUST_OBJECT,
-            selectors=SELECTORS,
+            selectors=paths.only(TRUST_OBJECT),
             on_change=self.trust.changed,
             name="trust",
         )

@@ -5,7 +5,6 @@ nothing: the last good one goes on being believed, because an agent that trusted
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 import msgspec
 
@@ -18,8 +17,6 @@ from kernelsecret.trust import FIELD_AUTHORITIES, FIELD_REGISTRATION_KEYS, Regis
 from telemetry.logkeys import Event
 from telemetry.logs import get_logger
 
-SELECTORS: Final = {"fieldSelector": f"metadata.name={TRUST_OBJECT}"}
-"""Of the collection, the one object."""
 KEY_BYTES = 32
 MOST_KEYS = 16
 

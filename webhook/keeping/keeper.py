@@ -73,7 +73,7 @@ class Keeper:
             paths.secrets(namespace),
             read_keys,
             key=lambda keys: keys.name,
-            selectors={"fieldSelector": f"metadata.name={KEYS_OBJECT}"},
+            selectors=paths.only(KEYS_OBJECT),
             on_change=self._changed,
             name="keys",
         )

@@ -129,7 +129,7 @@ class Leading:
                 collection,
                 bytes.decode,
                 key=str,
-                selectors={"fieldSelector": f"metadata.name={name}"},
+                selectors=paths.only(name),
                 on_change=lambda *_: self._news.set(),
             )
             for collection, name in watched

@@ -79,7 +79,7 @@ class SenderKeys:
             paths.secrets(namespace),
             read_keys,
             key=lambda _: PUSH_KEYS_OBJECT,
-            selectors={"fieldSelector": f"metadata.name={PUSH_KEYS_OBJECT}"},
+            selectors=paths.only(PUSH_KEYS_OBJECT),
             on_change=self._changed,
             name="push keys",
         )

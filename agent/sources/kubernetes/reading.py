@@ -62,7 +62,7 @@ class Reading:
             # From any moment that the server has at hand, which is at once: it is read when the watch is open, so what
             # came before does not matter. Bookmarks, or the most recent moment, would ask more of its etcd.
             "resourceVersion": "0",
-            "fieldSelector": f"metadata.name={self.place.name}",
+            **paths.only(self.place.name),
             "timeoutSeconds": str(int(WATCH_S * (1 + random.random() / 4))),  # noqa: S311 - so that not all end at once
         }
         path = paths.secrets(self.place.namespace)

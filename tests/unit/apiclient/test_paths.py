@@ -27,11 +27,15 @@ def test_paths_are_those_of_the_api() -> None:
     assert paths.validating_configuration("k") == f"{group}/validatingwebhookconfigurations/k"
 
 
+def test_one_object_of_a_collection_is_asked_for_by_its_name() -> None:
+    assert paths.only("a.b") == {"fieldSelector": "metadata.name=a.b"}
+
+
 @pytest.mark.parametrize(
     "name", ["", ".", "..", "a/b", "a/../b", "a%2fb", "a?x=y", "a#b", "a\n", "A", "a b", "ü", "-a", "x" * 254]
 )
 def test_what_is_no_name_makes_no_path(name: str) -> None:
-    for path in (paths.node, paths.namespace, paths.interceptor):
+    for path in (paths.node, paths.namespace, paths.interceptor, paths.only):
         with pytest.raises(Refused, match="is not the name of an object"):
             path(name)
     with pytest.raises(Refused):

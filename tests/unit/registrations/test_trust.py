@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from agent.registrations.trust import SELECTORS, TrustView, read_trust
+from agent.registrations.trust import TrustView, read_trust
 from apiclient import paths
 from apiclient.backoff import Backoff
 from apiclient.client import ApiClient
@@ -103,7 +103,7 @@ async def test_the_one_object_is_followed_live_and_its_damage_or_loss_keeps_the_
             paths.config_maps(SYSTEM_NAMESPACE),
             read_trust,
             key=_one,
-            selectors=SELECTORS,
+            selectors=paths.only(TRUST_OBJECT),
             on_change=view.changed,
             backoff=Backoff(0.001, 0.002),
         )
