@@ -119,6 +119,10 @@ BAD = [
     ("spec.delivery.placement", "maybe", "spec.delivery.placement"),
     ("spec.delivery.onUnavailable", "panic", "spec.delivery.onUnavailable"),
     ("spec.delivery.containers", ["Not A Name"], "spec.delivery.containers[0]"),
+    ("spec.delivery.preload.prefixes", ["etc/payments"], "spec.delivery.preload.prefixes[0]"),
+    ("spec.delivery.preload.prefixes", ["/etc/../payments"], "spec.delivery.preload.prefixes[0]"),
+    ("spec.delivery.preload.prefixes", ["/etc/a:b"], "spec.delivery.preload.prefixes[0]"),
+    ("spec.delivery.preload.prefixes", ["/proc/self"], "spec.delivery.preload.prefixes[0]"),
     ("spec.access.from", "binaries", "spec.access.binaries"),
     ("spec.access.binaries", ["psql"], "spec.access.binaries[0]"),
     ("spec.access.ephemeralContainers", "perhaps", "spec.access.ephemeralContainers"),
@@ -164,6 +168,7 @@ GOOD = [
     ("spec.delivery.containers", ["app", "migrate"]),
     ("spec.access", {"from": "binaries", "binaries": ["/usr/bin/psql"], "action": "kill"}),
     ("spec.access.ephemeralContainers", "allow"),
+    ("spec.delivery", {"modes": ["preload"], "preload": {"prefixes": ["/etc/payments", "/opt/app.d/secrets"]}}),
     ("spec.rotation", {"pollInterval": "100ms", "minInterval": "1m30s", "notify": {"signal": "SIGHUP"}}),
     ("spec.limits", {"maxFileBytes": 65536, "openFiles": 1, "pod": {"bytes": "1Mi"}}),
     ("spec.podSelector", {"matchExpressions": [{"key": "a", "operator": "NotIn", "values": ["b"]}]}),
@@ -193,9 +198,8 @@ def test_a_refusal_reads_as_a_sentence_in_kubectl(kubectl: Kubectl) -> None:
 def test_what_is_left_out_is_filled_in_and_shown(kubectl: Kubectl) -> None:
     kubectl.apply(interceptor("filled-in"))
     spec = kubectl.get("secretinterceptor", "filled-in")["spec"]
-    assert spec["delivery"] == {"modes": ["ebpf"], "placement": "prefer", "onUnavailable": "keep"} | (
-        {"containers": spec["delivery"]["containers"]} if "containers" in spec["delivery"] else {}
-    )
+    filled = {"modes": ["ebpf"], "placement": "prefer", "onUnavailable": "keep", "preload": {}}
+    assert {name: value for name, value in spec["delivery"].items() if name != "containers"} == filled
     assert spec["access"]["from"] == "app"
     assert spec["rotation"]["pollInterval"] == "1s"
     assert spec["rotation"]["revokeAfter"] == "5m"
