@@ -127,6 +127,10 @@ class Source(Protocol):
     def facts(self, ref: SecretRef) -> SourceFacts | None:
         """What is known of a watched secret, None where it is not watched."""
 
+    def holds_old(self, ref: SecretRef) -> bool:
+        """Whether earlier versions of a watched secret hold something (leases) that waits for `all_read`. Asked of
+        every secret each second, so it costs next to nothing."""
+
     def all_read(self, ref: SecretRef, label: str) -> None:
         """Every reader has the version of this label: what earlier versions hold (leases) may end. Idempotent."""
 

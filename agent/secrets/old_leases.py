@@ -26,15 +26,15 @@ class OldLeases:
         self._given_up: dict[SecretRef, str] = {}
 
     async def run(self) -> None:
-        """Look once a second, until cancelled. Where nothing holds an old lease that is a look at each secret's facts,
-        and at no reader."""
+        """Look once a second, until cancelled. Where nothing holds an old lease that is one question for each secret,
+        and a look at no reader."""
         while True:
             await asyncio.sleep(LOOK_S)
             self.look()
 
     def look(self) -> None:
         """Look once."""
-        holding = [ref for ref in self._volumes.followed() if self._holds_old(ref)]
+        holding = [ref for ref in self._volumes.followed() if self._sources[ref.source].holds_old(ref)]
         for ref in holding:
             # By the most patient of those who show it.
             patience_s = max((state.plan.revoke_after_s for state in self._volumes.following(ref)), default=0.0)
@@ -44,10 +44,6 @@ class OldLeases:
                     self._say(ref, label)
                 self._sources[ref.source].all_read(ref, label)
         self._given_up = {ref: label for ref, label in self._given_up.items() if ref in holding}
-
-    def _holds_old(self, ref: SecretRef) -> bool:
-        facts = self._sources[ref.source].facts(ref)
-        return facts is not None and facts.old_leases > 0
 
     def _say(self, ref: SecretRef, label: str) -> None:
         """Once for each version: what somebody may still use ends now."""

@@ -107,6 +107,10 @@ class FileSource:
         tracker = self._trackers.get(ref)
         return tracker.facts if tracker else None
 
+    def holds_old(self, ref: SecretRef) -> bool:
+        """A file holds no lease."""
+        return False
+
     def all_read(self, ref: SecretRef, label: str) -> None:
         """A file holds no lease."""
 

@@ -101,6 +101,10 @@ class KubernetesSource:
         tracker = self._trackers.get(ref)
         return tracker.facts if tracker else None
 
+    def holds_old(self, ref: SecretRef) -> bool:
+        """A Secret holds no lease."""
+        return False
+
     def all_read(self, ref: SecretRef, label: str) -> None:
         """A Secret holds no lease."""
 

@@ -143,6 +143,11 @@ class VaultSource:
         watched = self._all.get(ref)
         return watched.facts(self._timing.pace_of(ref)) if watched and watched.subscriptions else None
 
+    def holds_old(self, ref: SecretRef) -> bool:
+        """Whether leases of earlier versions are not revoked yet."""
+        watched = self._all.get(ref)
+        return bool(watched and watched.subscriptions and watched.leases and watched.leases.book.old)
+
     def all_read(self, ref: SecretRef, label: str) -> None:
         """Leases of versions before this one are revoked after a grace."""
         watched = self._all.get(ref)

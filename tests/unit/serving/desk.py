@@ -87,6 +87,9 @@ class MemorySource:
             return None
         return SourceFacts(self.label, read_ns=1, how="watch", old_leases=self.old_leases)
 
+    def holds_old(self, ref: SecretRef) -> bool:
+        return ref in self.observers and self.old_leases > 0
+
     def all_read(self, ref: SecretRef, label: str) -> None:
         self.read_by_all.append((ref, label))
 

@@ -28,6 +28,7 @@ async def test_all_keys_come_as_one_version(source: FileSource, folder: Path) ->
     assert version.changed_ns == 0
     assert version.label.endswith("Z")
     assert "alice" not in repr(version)
+    assert not source.holds_old(REF)
 
 
 async def test_a_kubelet_volume_has_its_keys_and_no_dot_dot_names(source: FileSource, root: Path) -> None:

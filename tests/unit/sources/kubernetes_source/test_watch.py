@@ -52,6 +52,7 @@ async def test_a_change_is_told_with_the_time_of_its_notice_and_the_values_in_cl
         assert facts is not None
         assert (facts.label, facts.how, facts.problem) == (version.label, "watch", "")
         assert facts.read_ns > 0
+        assert not scene.source.holds_old(REF)
 
 
 async def test_a_watch_asks_for_metadata_alone_and_shows_the_pods_token_never_the_agents() -> None:

@@ -35,6 +35,7 @@ def test_credentials_are_renewed_and_never_minted_again_while_they_can_be_kept()
         assert len(seen.versions) == 1
         assert seen.versions[0].values == {"username": b"u1", "password": b"p1"}
         assert 85 <= vault.count("renew") <= 120
+        assert not agent.source.holds_old(DB)
         assert (await agent.source.fetch(DB)).label == seen.versions[0].label
         assert len(vault.made) == 1
         facts = agent.source.facts(DB)
@@ -80,6 +81,7 @@ def test_old_credentials_are_renewed_until_every_reader_has_the_new_ones_and_rev
         facts = agent.source.facts(DB)
         assert facts is not None
         assert facts.old_leases == 1
+        assert agent.source.holds_old(DB)
         agent.source.all_read(DB, seen.versions[0].label)  # of the old one: nothing follows
         agent.source.all_read(DB, "lease 00000000")
         await asyncio.sleep(20)
@@ -91,6 +93,7 @@ def test_old_credentials_are_renewed_until_every_reader_has_the_new_ones_and_rev
         assert 5 <= old.revoked - told < 5.1
         assert new.alive(now())
         assert vault.count("revoke") == 1
+        assert not agent.source.holds_old(DB)
         await agent.source.close()
 
     run(story())
