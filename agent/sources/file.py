@@ -17,7 +17,7 @@ from pathlib import Path
 from agent.model import Observer, SecretRef, SecretVersion, SourceFacts
 from agent.sources.folder import label_of, read_folder, refusal_of, secret_folder
 from agent.sources.keys import MAX_KEYS, Bad, Outcome, Value
-from agent.sources.subscriptions import Subscription
+from agent.sources.subscriptions import Subscription, leaving, silence
 from agent.sources.system import In
 from agent.sources.tracker import Tracker
 from agent.sources.watches import Watches
@@ -89,14 +89,7 @@ class FileSource:
         subscription = Subscription(observer)
         tracker.subscriptions.append(subscription)
         tracker.tell_state(subscription)
-
-        def cancel() -> None:
-            subscription.active = False
-            if subscription in tracker.subscriptions:
-                tracker.subscriptions.remove(subscription)
-                self._drop_if_unwatched(ref, tracker)
-
-        return cancel
+        return leaving(subscription, tracker.subscriptions, lambda: self._drop_if_unwatched(ref, tracker))
 
     def nudge(self, path: str) -> int:
         """Files tell by themselves."""
@@ -117,8 +110,7 @@ class FileSource:
     async def close(self) -> None:
         """Stop watching everything. Idempotent; observers hear no more."""
         for tracker in self._trackers.values():
-            for subscription in tracker.subscriptions:
-                subscription.active = False
+            silence(tracker.subscriptions)
             tracker.stop()
         self._trackers.clear()
         self._close_if_idle()

@@ -25,6 +25,27 @@ class Subscription:
             say(self.observer)
 
 
+def leaving(
+    subscription: Subscription, subscriptions: list[Subscription], then: Callable[[], None]
+) -> Callable[[], None]:
+    """What takes a subscription out of those that it is in, and does `then`. Idempotent."""
+
+    def leave() -> None:
+        subscription.active = False
+        if subscription in subscriptions:
+            subscriptions.remove(subscription)
+            then()
+
+    return leave
+
+
+def silence(subscriptions: list[Subscription]) -> None:
+    """End all of them: their observers hear no more, also not what is on its way."""
+    for subscription in subscriptions:
+        subscription.active = False
+    subscriptions.clear()
+
+
 class Audience:
     """All who watch one secret. They hear of a problem when it is another one, and of its end by what is good again."""
 

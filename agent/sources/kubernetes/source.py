@@ -16,7 +16,7 @@ from agent.sources.kubernetes.place import SOURCE, place_of
 from agent.sources.kubernetes.reading import Reading
 from agent.sources.kubernetes.shared import MOST_WATCHES, Shared
 from agent.sources.kubernetes.tracker import SecretTracker
-from agent.sources.subscriptions import Subscription
+from agent.sources.subscriptions import Subscription, leaving, silence
 from apiclient.connection import Connection
 from kernelsecret.names import ACCOUNT_AGENT, SYSTEM_NAMESPACE
 
@@ -79,15 +79,7 @@ class KubernetesSource:
             tracker.start()
         subscription = Subscription(observer)
         tracker.subscribe(subscription)
-
-        def cancel() -> None:
-            subscription.active = False
-            if subscription in tracker.subscriptions:
-                tracker.subscriptions.remove(subscription)
-                if not tracker.subscriptions and self._trackers.get(ref) is tracker:
-                    self._drop(ref)
-
-        return cancel
+        return leaving(subscription, tracker.subscriptions, lambda: self._drop_if_unwatched(ref, tracker))
 
     def nudge(self, path: str) -> int:
         """Look at once at the Secrets of this name, with or without their namespace before it."""
@@ -111,11 +103,14 @@ class KubernetesSource:
     async def close(self) -> None:
         """Stop watching everything. Idempotent; observers hear no more."""
         for ref, tracker in tuple(self._trackers.items()):
-            for subscription in tracker.subscriptions:
-                subscription.active = False
+            silence(tracker.subscriptions)
             self._drop(ref, at_once=True)
         await asyncio.gather(*self._stopping)
         await self._clients.close()
+
+    def _drop_if_unwatched(self, ref: SecretRef, tracker: SecretTracker) -> None:
+        if not tracker.subscriptions and self._trackers.get(ref) is tracker:
+            self._drop(ref)
 
     def _drop(self, ref: SecretRef, *, at_once: bool = False) -> None:
         tracker = self._trackers.pop(ref)

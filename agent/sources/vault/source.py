@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from agent.model import Observer, Safe, SecretRef, SecretVersion, SourceFacts
-from agent.sources.subscriptions import Subscription
+from agent.sources.subscriptions import Subscription, leaving, silence
 from agent.sources.vault.availability import Availability
 from agent.sources.vault.errors import Kind, VaultError
 from agent.sources.vault.known import Known
@@ -119,14 +119,7 @@ class VaultSource:
         watched.subscriptions.append(subscription)
         watched.tell_state(subscription)
         self._plan(watched)
-
-        def cancel() -> None:
-            subscription.active = False
-            if subscription in watched.subscriptions:
-                watched.subscriptions.remove(subscription)
-                self._check_idle(watched)
-
-        return cancel
+        return leaving(subscription, watched.subscriptions, lambda: self._check_idle(watched))
 
     def nudge(self, path: str) -> int:
         """Look at once at what is read from this path of Vault's API, at most every LOOK_S seconds, the last time
@@ -160,9 +153,7 @@ class VaultSource:
         self._sweeping.cancel()
         self._not_up()
         for watched in self._all:
-            for subscription in watched.subscriptions:
-                subscription.active = False
-            watched.subscriptions.clear()
+            silence(watched.subscriptions)
         await asyncio.gather(self._polls.close(0), self._credentials.close(_CLOSE_S), self._late_ones.close(_CLOSE_S))
         for watched in self._all:
             self._answer(watched.waiting, Refused(Code.UNAVAILABLE, str(watched.asked.ref), "the agent is stopping"))
