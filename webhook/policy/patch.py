@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-import msgspec
-
 from kernelsecret.names import (
     ANNOTATION_CHOSEN_MODE,
     ANNOTATION_INJECTED_CONTAINERS,
@@ -21,22 +19,11 @@ from kernelsecret.names import (
     LABEL_INJECTED_YES,
 )
 from webhook.policy.decision import Injection
+from webhook.policy.operation import Operation, pointer
 from webhook.policy.pods import Pod
 from webhook.policy.scheduling import NodeRequirement, NodeTerm, read_affinity
 
 _REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
-
-
-class Operation(msgspec.Struct, frozen=True, gc=False, tag_field="op", tag="add"):
-    """One operation; only adding is needed, which replaces where a member is there already."""
-
-    path: str
-    value: Any
-
-
-def pointer(*parts: str | int) -> str:
-    """A JSON Pointer (RFC 6901)."""
-    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in parts)
 
 
 def operations(pod: Pod, injection: Injection) -> list[Operation]:

@@ -25,7 +25,7 @@ from tests.unit.webhook.builders import (
 )
 from tests.unit.webhook.json_patch import parts_of
 from webhook.admission.mutate import mutate
-from webhook.policy.patch import pointer
+from webhook.policy.operation import pointer
 
 INJECT = "kernelsecret.io/inject"
 CONTAINERS = "kernelsecret.io/containers"
