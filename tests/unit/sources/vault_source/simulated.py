@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from agent.model import SecretRef, SecretVersion
 from agent.safe import MemorySafe
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from tests.unit.sources.vault_source.fake_vault import FakeVault
 
 T = TypeVar("T")
+P = ParamSpec("P")
 EPOCH_S = 1_800_000_000.0
 
 
@@ -32,6 +34,16 @@ def run(story: Coroutine[Any, Any, T]) -> T:
     result = virtual.run(heard())
     assert not unheard, unheard
     return result
+
+
+def in_made_time(story: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """The test that runs this story."""
+
+    @functools.wraps(story)
+    def test(*args: P.args, **kwargs: P.kwargs) -> None:
+        run(story(*args, **kwargs))
+
+    return test
 
 
 def now() -> float:
@@ -72,7 +84,7 @@ class Observer:
 
 
 class Agent:
-    """A source in an agent that can be killed: another one is then made over the same safe."""
+    """A source in an agent that can be killed: another one is then made over the same safe. `async with` closes it."""
 
     def __init__(
         self, vault: FakeVault, *, pace: Callable[[SecretRef], float] = lambda ref: 1.0, seed: int = 1
@@ -83,6 +95,12 @@ class Agent:
 
     def _made(self) -> VaultSource:
         return VaultSource(self.vault, self.safe, self._pace, wall_clock=wall, chance=self._random.random)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.source.close()
 
     async def kill(self) -> None:
         """As kill -9: nothing is finished, and what is in the safe now is what another agent finds."""

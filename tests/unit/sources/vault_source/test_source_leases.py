@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -13,7 +15,7 @@ from agent.sources.vault.source import LINGER_S
 from agent.vault_ref import Identity
 from kernelsecret.errors import Refused
 from tests.unit.sources.vault_source.fake_vault import FakeVault, Role
-from tests.unit.sources.vault_source.simulated import Agent, Observer, now, ref_of, run, wall
+from tests.unit.sources.vault_source.simulated import Agent, Observer, in_made_time, now, ref_of, wall
 
 CREDS = "database/creds/app"
 DB = ref_of(CREDS)
@@ -25,11 +27,18 @@ def vault_with(**role: object) -> FakeVault:
     return vault
 
 
-def test_credentials_are_renewed_and_never_minted_again_while_they_can_be_kept() -> None:
-    async def story() -> None:
-        vault, seen = vault_with(max_ttl=1e9), Observer()
-        agent = Agent(vault)
+@asynccontextmanager
+async def watching(**role: object) -> AsyncIterator[tuple[FakeVault, Agent, Observer]]:
+    """An agent that watches credentials of such a role, and is closed in the end."""
+    vault, seen = vault_with(**role), Observer()
+    async with Agent(vault) as agent:
         agent.source.watch(DB, seen)
+        yield vault, agent, seen
+
+
+@in_made_time
+async def test_credentials_are_renewed_and_never_minted_again_while_they_can_be_kept() -> None:
+    async with watching(max_ttl=1e9) as (vault, agent, seen):
         await asyncio.sleep(3600)
         assert len(vault.made) == 1
         assert len(seen.versions) == 1
@@ -42,16 +51,11 @@ def test_credentials_are_renewed_and_never_minted_again_while_they_can_be_kept()
         assert facts is not None
         assert (facts.how, facts.old_leases, facts.problem) == ("lease", 0, "")
         assert 20 < facts.lease_ends_ns / 1e9 - wall() <= 60
-        await agent.source.close()
-
-    run(story())
 
 
-def test_at_max_ttl_new_ones_are_there_before_the_old_ones_die_and_both_are_good_meanwhile() -> None:
-    async def story() -> None:
-        vault, seen = vault_with(ttl=60, max_ttl=600), Observer()
-        agent = Agent(vault)
-        agent.source.watch(DB, seen)
+@in_made_time
+async def test_at_max_ttl_new_ones_are_there_before_the_old_ones_die_and_both_are_good_meanwhile() -> None:
+    async with watching(ttl=60, max_ttl=600) as (vault, _, seen):
         for _ in range(2000):
             await asyncio.sleep(1)
             newest = seen.versions[-1].values["password"].decode()
@@ -61,16 +65,11 @@ def test_at_max_ttl_new_ones_are_there_before_the_old_ones_die_and_both_are_good
         assert 4 <= len(vault.made) <= 5
         overlaps = [old.last - new.at for old, new in zip(vault.made, vault.made[1:], strict=False)]
         assert min(overlaps) > 15
-        await agent.source.close()
-
-    run(story())
 
 
-def test_old_credentials_are_renewed_until_every_reader_has_the_new_ones_and_revoked_then() -> None:
-    async def story() -> None:
-        vault, seen = vault_with(ttl=60, max_ttl=3600), Observer()
-        agent = Agent(vault)
-        agent.source.watch(DB, seen)
+@in_made_time
+async def test_old_credentials_are_renewed_until_every_reader_has_the_new_ones_and_revoked_then() -> None:
+    async with watching(ttl=60, max_ttl=3600) as (vault, agent, seen):
         await asyncio.sleep(30)
         vault.replace_token(vault.identities()[0], left_s=1000)
         await asyncio.sleep(5)
@@ -94,15 +93,12 @@ def test_old_credentials_are_renewed_until_every_reader_has_the_new_ones_and_rev
         assert new.alive(now())
         assert vault.count("revoke") == 1
         assert not agent.source.holds_old(DB)
-        await agent.source.close()
-
-    run(story())
 
 
-def test_after_unpublish_everything_is_revoked_and_forgotten() -> None:
-    async def story() -> None:
-        vault = vault_with()
-        agent = Agent(vault)
+@in_made_time
+async def test_after_unpublish_everything_is_revoked_and_forgotten() -> None:
+    vault = vault_with()
+    async with Agent(vault) as agent:
         cancel = agent.source.watch(DB, Observer())
         await asyncio.sleep(30)
         vault.replace_token(vault.identities()[0], left_s=1000)
@@ -116,15 +112,12 @@ def test_after_unpublish_everything_is_revoked_and_forgotten() -> None:
         assert vault.count("revoke") == 2
         assert len(vault.forgotten) == 1
         assert not [name for name in agent.safe.names() if name.startswith("vault-lease:")]
-        await agent.source.close()
-
-    run(story())
 
 
-def test_a_publish_that_fails_and_is_tried_again_mints_once() -> None:
-    async def story() -> None:
-        vault = vault_with()
-        agent = Agent(vault)
+@in_made_time
+async def test_a_publish_that_fails_and_is_tried_again_mints_once() -> None:
+    vault = vault_with()
+    async with Agent(vault) as agent:
         for _ in range(5):
             cancel = agent.source.watch(DB, Observer())
             await agent.source.fetch(DB)
@@ -132,29 +125,21 @@ def test_a_publish_that_fails_and_is_tried_again_mints_once() -> None:
             await asyncio.sleep(LINGER_S - 1)
         assert len(vault.made) == 1
         assert len(vault.live()) == 1
-        await agent.source.close()
-
-    run(story())
 
 
-def test_many_who_ask_at_once_get_the_same_credentials() -> None:
-    async def story() -> None:
-        vault = vault_with()
-        agent = Agent(vault)
+@in_made_time
+async def test_many_who_ask_at_once_get_the_same_credentials() -> None:
+    vault = vault_with()
+    async with Agent(vault) as agent:
         found = await asyncio.gather(*(agent.source.fetch(DB) for _ in range(20)))
         assert len({version.label for version in found}) == 1
         assert len(vault.made) == 1
         assert vault.count("write", "sys/leases/lookup") == 0
-        await agent.source.close()
-
-    run(story())
 
 
-def test_a_restart_finds_values_and_leases_in_the_safe_and_asks_vault_for_nothing() -> None:
-    async def story() -> None:
-        vault = vault_with()
-        agent = Agent(vault)
-        agent.source.watch(DB, Observer())
+@in_made_time
+async def test_a_restart_finds_values_and_leases_in_the_safe_and_asks_vault_for_nothing() -> None:
+    async with watching() as (vault, agent, _):
         await asyncio.sleep(30)
         await agent.kill()
         vault.asked.clear()
@@ -170,31 +155,23 @@ def test_a_restart_finds_values_and_leases_in_the_safe_and_asks_vault_for_nothin
         vault.down = False
         await asyncio.sleep(3600)
         assert len(vault.made) <= 7
-        await agent.source.close()
-
-    run(story())
 
 
-def test_leases_that_were_left_while_no_agent_ran_are_revoked_by_the_next() -> None:
-    async def story() -> None:
-        vault = vault_with(max_ttl=1e9)
-        agent = Agent(vault)
-        agent.source.watch(DB, Observer())
+@in_made_time
+async def test_leases_that_were_left_while_no_agent_ran_are_revoked_by_the_next() -> None:
+    async with watching(max_ttl=1e9) as (vault, agent, _):
         await asyncio.sleep(10)
         await agent.kill()
         await agent.start()
         await asyncio.sleep(70)
         assert not vault.live()
         assert len(vault.forgotten) == 1
-        await agent.source.close()
-
-    run(story())
 
 
-def test_a_mint_whose_answer_never_came_is_not_forgotten_by_the_next_agent() -> None:
-    async def story() -> None:
-        vault = vault_with()
-        agent = Agent(vault)
+@in_made_time
+async def test_a_mint_whose_answer_never_came_is_not_forgotten_by_the_next_agent() -> None:
+    vault = vault_with()
+    async with Agent(vault) as agent:
         vault.cut = True
         with pytest.raises(Refused):
             await agent.source.fetch(DB)
@@ -204,16 +181,13 @@ def test_a_mint_whose_answer_never_came_is_not_forgotten_by_the_next_agent() -> 
         await asyncio.sleep(61)
         assert vault.forgotten  # the token is revoked, and its leases with it
         assert not vault.live()
-        await agent.source.close()
-
-    run(story())
 
 
-def test_what_was_left_is_revoked_also_where_its_reader_goes_on_with_other_secrets() -> None:
-    async def story() -> None:
-        vault, other = vault_with(ttl=600, max_ttl=1e9), ref_of("database/creds/other")
-        vault.roles["database/creds/other"] = Role(ttl=600, max_ttl=1e9)
-        agent = Agent(vault)
+@in_made_time
+async def test_what_was_left_is_revoked_also_where_its_reader_goes_on_with_other_secrets() -> None:
+    vault, other = vault_with(ttl=600, max_ttl=1e9), ref_of("database/creds/other")
+    vault.roles["database/creds/other"] = Role(ttl=600, max_ttl=1e9)
+    async with Agent(vault) as agent:
         agent.source.watch(DB, Observer())
         agent.source.watch(other, Observer())
         await asyncio.sleep(10)
@@ -223,31 +197,23 @@ def test_what_was_left_is_revoked_also_where_its_reader_goes_on_with_other_secre
         await asyncio.sleep(70)
         assert [lease.path for lease in vault.live()] == ["database/creds/other"]
         assert not vault.forgotten
-        await agent.source.close()
-
-    run(story())
 
 
-def test_before_vault_is_asked_for_credentials_the_safe_knows_of_it() -> None:
-    async def story() -> None:
-        vault = vault_with()
-        agent = Agent(vault)
+@in_made_time
+async def test_before_vault_is_asked_for_credentials_the_safe_knows_of_it() -> None:
+    vault = vault_with()
+    async with Agent(vault) as agent:
         fetch = asyncio.ensure_future(agent.source.fetch(DB))
         while not vault.made:  # noqa: ASYNC110 - in time that passes at once
             await asyncio.sleep(0.001)
         assert not fetch.done()
         assert Records(agent.safe).refs() == [DB]
         await fetch
-        await agent.source.close()
-
-    run(story())
 
 
-def test_an_old_lease_that_cannot_be_renewed_or_revoked_is_no_trouble_of_the_secret() -> None:
-    async def story() -> None:
-        vault, seen = vault_with(ttl=60, max_ttl=3600), Observer()
-        agent = Agent(vault)
-        agent.source.watch(DB, seen)
+@in_made_time
+async def test_an_old_lease_that_cannot_be_renewed_or_revoked_is_no_trouble_of_the_secret() -> None:
+    async with watching(ttl=60, max_ttl=3600) as (vault, agent, seen):
         await asyncio.sleep(10)
         vault.replace_token(vault.identities()[0], left_s=1000)
         await asyncio.sleep(5)
@@ -267,16 +233,11 @@ def test_an_old_lease_that_cannot_be_renewed_or_revoked_is_no_trouble_of_the_sec
         facts = agent.source.facts(DB)
         assert facts is not None
         assert facts.old_leases == 0
-        await agent.source.close()
-
-    run(story())
 
 
-def test_an_administrator_who_revokes_and_pushes_is_heard_at_once() -> None:
-    async def story() -> None:
-        vault, seen = vault_with(max_ttl=1e9), Observer()
-        agent = Agent(vault)
-        agent.source.watch(DB, seen)
+@in_made_time
+async def test_an_administrator_who_revokes_and_pushes_is_heard_at_once() -> None:
+    async with watching(max_ttl=1e9) as (vault, agent, seen):
         await asyncio.sleep(10)
         assert agent.source.nudge(CREDS) == 1
         await asyncio.sleep(1)
@@ -285,44 +246,29 @@ def test_an_administrator_who_revokes_and_pushes_is_heard_at_once() -> None:
         agent.source.nudge(f"/{CREDS}/")
         await asyncio.sleep(0.5)
         assert seen.value == b"p2"
-        await agent.source.close()
-
-    run(story())
 
 
-def test_a_lease_that_is_gone_is_noticed_at_the_next_renewal() -> None:
-    async def story() -> None:
-        vault, seen = vault_with(max_ttl=1e9), Observer()
-        agent = Agent(vault)
-        agent.source.watch(DB, seen)
+@in_made_time
+async def test_a_lease_that_is_gone_is_noticed_at_the_next_renewal() -> None:
+    async with watching(max_ttl=1e9) as (vault, _, seen):
         await asyncio.sleep(10)
         vault.end(vault.made[0])
         await asyncio.sleep(40)
         assert seen.value == b"p2"
-        await agent.source.close()
-
-    run(story())
 
 
-def test_leases_that_cannot_be_renewed_are_replaced_when_a_third_is_left() -> None:
-    async def story() -> None:
-        vault, seen = vault_with(renewable=False, ttl=90, max_ttl=90), Observer()
-        agent = Agent(vault)
-        agent.source.watch(DB, seen)
+@in_made_time
+async def test_leases_that_cannot_be_renewed_are_replaced_when_a_third_is_left() -> None:
+    async with watching(renewable=False, ttl=90, max_ttl=90) as (vault, _, _):
         await asyncio.sleep(900)
         assert vault.count("renew") == 0
         gaps = [new.at - old.at for old, new in zip(vault.made, vault.made[1:], strict=False)]
         assert all(50 <= gap <= 61 for gap in gaps)
-        await agent.source.close()
-
-    run(story())
 
 
-def test_where_renewals_fail_for_another_reason_new_ones_are_asked_for_before_the_old_die() -> None:
-    async def story() -> None:
-        vault, seen = vault_with(max_ttl=1e9), Observer()
-        agent = Agent(vault)
-        agent.source.watch(DB, seen)
+@in_made_time
+async def test_where_renewals_fail_for_another_reason_new_ones_are_asked_for_before_the_old_die() -> None:
+    async with watching(max_ttl=1e9) as (vault, _, seen):
         await asyncio.sleep(1)
         renew = vault.renew_lease
 
@@ -336,31 +282,23 @@ def test_where_renewals_fail_for_another_reason_new_ones_are_asked_for_before_th
         assert "internal error" in seen.failures[0]
         assert seen.value == b"p2"
         vault.renew_lease = renew  # type: ignore[method-assign]
-        await agent.source.close()
-
-    run(story())
 
 
-def test_who_may_not_revoke_lets_the_lease_run_out_in_a_second() -> None:
-    async def story() -> None:
-        vault = vault_with()
-        vault.forbidden.add("revoke *")
-        agent = Agent(vault)
+@in_made_time
+async def test_who_may_not_revoke_lets_the_lease_run_out_in_a_second() -> None:
+    vault = vault_with()
+    vault.forbidden.add("revoke *")
+    async with Agent(vault) as agent:
         cancel = agent.source.watch(DB, Observer())
         await asyncio.sleep(10)
         cancel()
         await asyncio.sleep(LINGER_S + 2)
         assert not vault.live()
-        await agent.source.close()
-
-    run(story())
 
 
-def test_an_outage_longer_than_the_lease_ends_in_new_credentials_within_seconds() -> None:
-    async def story() -> None:
-        vault, seen = vault_with(ttl=60), Observer()
-        agent = Agent(vault)
-        agent.source.watch(DB, seen)
+@in_made_time
+async def test_an_outage_longer_than_the_lease_ends_in_new_credentials_within_seconds() -> None:
+    async with watching(ttl=60) as (vault, agent, seen):
         await asyncio.sleep(10)
         vault.down = True
         await asyncio.sleep(1800)
@@ -374,21 +312,18 @@ def test_an_outage_longer_than_the_lease_ends_in_new_credentials_within_seconds(
         await asyncio.sleep(5)
         assert seen.value == b"p2"
         assert seen.heard[-1][0] - back < 3
-        await agent.source.close()
-
-    run(story())
 
 
-def test_what_is_issued_without_a_lease_is_issued_anew_before_it_ends_and_survives_a_restart() -> None:
-    async def story() -> None:
-        vault, seen = FakeVault(), Observer()
-        ref = ref_of("pki/issue/web", common_name="web.example.com")
-        vault.issued["pki/issue/web"] = lambda number, at: {
-            "certificate": f"cert {number}",
-            "expiration": int(at) + 3600,
-            "ca_chain": ["a", "b"],
-        }
-        agent = Agent(vault)
+@in_made_time
+async def test_what_is_issued_without_a_lease_is_issued_anew_before_it_ends_and_survives_a_restart() -> None:
+    vault, seen = FakeVault(), Observer()
+    ref = ref_of("pki/issue/web", common_name="web.example.com")
+    vault.issued["pki/issue/web"] = lambda number, at: {
+        "certificate": f"cert {number}",
+        "expiration": int(at) + 3600,
+        "ca_chain": ["a", "b"],
+    }
+    async with Agent(vault) as agent:
         agent.source.watch(ref, seen)
         await asyncio.sleep(1800)
         assert seen.versions[-1].values["certificate"] == b"cert 1"
@@ -405,16 +340,11 @@ def test_what_is_issued_without_a_lease_is_issued_anew_before_it_ends_and_surviv
         facts = agent.source.facts(ref)
         assert facts is not None
         assert (facts.how, facts.old_leases) == ("issued anew before it ends", 0)
-        await agent.source.close()
-
-    run(story())
 
 
-def test_credentials_that_cannot_be_shown_are_revoked_and_not_asked_for_again_and_again() -> None:
-    async def story() -> None:
-        vault = vault_with(data=lambda number: {"password": "x" * (1 << 21)})
-        agent = Agent(vault)
-        agent.source.watch(DB, seen := Observer())
+@in_made_time
+async def test_credentials_that_cannot_be_shown_are_revoked_and_not_asked_for_again_and_again() -> None:
+    async with watching(data=lambda number: {"password": "x" * (1 << 21)}) as (vault, agent, seen):
         for _ in range(5):
             with pytest.raises(Refused, match="has more than 1048576 bytes"):
                 await agent.source.fetch(DB)
@@ -422,16 +352,14 @@ def test_credentials_that_cannot_be_shown_are_revoked_and_not_asked_for_again_an
         assert len(vault.made) == 1
         assert not vault.live()
         assert "1048576" in seen.failures[-1]
-        await agent.source.close()
-
-    run(story())
 
 
-def test_values_too_large_for_the_safe_are_minted_anew_after_a_restart_and_the_lease_is_not_lost() -> None:
-    async def story() -> None:
-        vault = vault_with(data=lambda number: {"password": f"{number}" + "x" * 100_000}, max_ttl=1e9)
-        agent = Agent(vault)
-        agent.source.watch(DB, Observer())
+@in_made_time
+async def test_values_too_large_for_the_safe_are_minted_anew_after_a_restart_and_the_lease_is_not_lost() -> None:
+    def large(number: int) -> dict[str, str]:
+        return {"password": f"{number}" + "x" * 100_000}
+
+    async with watching(data=large, max_ttl=1e9) as (vault, agent, _):
         await asyncio.sleep(10)
         facts = agent.source.facts(DB)
         assert facts is not None
@@ -445,16 +373,11 @@ def test_values_too_large_for_the_safe_are_minted_anew_after_a_restart_and_the_l
         agent.source.all_read(DB, seen.versions[-1].label)
         await asyncio.sleep(10)
         assert len(vault.live()) == 1
-        await agent.source.close()
-
-    run(story())
 
 
-def test_a_token_that_was_not_renewed_in_time_is_as_good_as_gone() -> None:
-    async def story() -> None:
-        vault = vault_with(max_ttl=1e9)
-        agent = Agent(vault)
-        agent.source.watch(DB, Observer())
+@in_made_time
+async def test_a_token_that_was_not_renewed_in_time_is_as_good_as_gone() -> None:
+    async with watching(max_ttl=1e9) as (vault, agent, _):
         await asyncio.sleep(10)
         await agent.kill()
         vault.token_left_s = -5
@@ -462,16 +385,11 @@ def test_a_token_that_was_not_renewed_in_time_is_as_good_as_gone() -> None:
         agent.source.watch(DB, seen := Observer())
         await asyncio.sleep(2)
         assert seen.value == b"p2"
-        await agent.source.close()
-
-    run(story())
 
 
-def test_a_token_that_nobody_renewed_in_time_ends_its_leases_when_it_ends() -> None:
-    async def story() -> None:
-        vault, seen = vault_with(ttl=3600, max_ttl=1e9), Observer()
-        agent = Agent(vault)
-        agent.source.watch(DB, seen)
+@in_made_time
+async def test_a_token_that_nobody_renewed_in_time_ends_its_leases_when_it_ends() -> None:
+    async with watching(ttl=3600, max_ttl=1e9) as (vault, agent, seen):
         await asyncio.sleep(10)
         assert seen.value == b"p1"
         vault.token_left_s = 0
@@ -483,16 +401,11 @@ def test_a_token_that_nobody_renewed_in_time_ends_its_leases_when_it_ends() -> N
         assert seen.value == b"p1"
         await asyncio.sleep(10)
         assert seen.value == b"p2"
-        await agent.source.close()
-
-    run(story())
 
 
-def test_a_token_that_ended_while_no_agent_ran_means_new_credentials_at_once() -> None:
-    async def story() -> None:
-        vault = vault_with(max_ttl=1e9)
-        agent = Agent(vault)
-        agent.source.watch(DB, Observer())
+@in_made_time
+async def test_a_token_that_ended_while_no_agent_ran_means_new_credentials_at_once() -> None:
+    async with watching(max_ttl=1e9) as (vault, agent, _):
         await asyncio.sleep(10)
         await agent.kill()
         vault.replace_token(vault.identities()[0], left_s=-1)
@@ -500,16 +413,11 @@ def test_a_token_that_ended_while_no_agent_ran_means_new_credentials_at_once() -
         agent.source.watch(DB, seen := Observer())
         await asyncio.sleep(2)
         assert seen.value == b"p2"
-        await agent.source.close()
-
-    run(story())
 
 
-def test_nothing_of_a_value_shows_in_words() -> None:
-    async def story() -> None:
-        vault = vault_with()
-        agent = Agent(vault)
-        agent.source.watch(DB, Observer())
+@in_made_time
+async def test_nothing_of_a_value_shows_in_words() -> None:
+    async with watching() as (_, agent, _):
         await asyncio.sleep(2)
         watched = agent.source._all.get(DB)
         assert watched is not None
@@ -518,6 +426,3 @@ def test_nothing_of_a_value_shows_in_words() -> None:
         assert "p1" not in shown
         assert "u1" not in shown
         assert "/0001" not in shown
-        await agent.source.close()
-
-    run(story())
