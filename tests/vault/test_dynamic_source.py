@@ -42,9 +42,10 @@ def works(postgres: Postgres, version: SecretVersion) -> bool:
 
 def abandon(source: VaultSource) -> None:
     """As kill -9 leaves it: nothing is finished, nothing written."""
-    source._closed = source._polls._closed = source._credentials._closed = True
+    lanes = source._lanes
+    source._closed = lanes._polls._closed = lanes._credentials._closed = True
     source._sweeping.cancel()
-    for task in source._polls._tasks | source._credentials._tasks:
+    for task in lanes._polls._tasks | lanes._credentials._tasks:
         task.cancel()
 
 

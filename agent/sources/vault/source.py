@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
 from agent.model import Observer, Safe, SecretRef, SecretVersion, SourceFacts
 from agent.sources.subscriptions import Subscription, leaving, silence
 from agent.sources.vault.availability import Availability
-from agent.sources.vault.errors import Kind, VaultError
+from agent.sources.vault.errors import VaultError
 from agent.sources.vault.known import Known
+from agent.sources.vault.lanes import Lanes
+from agent.sources.vault.looking import Looking, answer
 from agent.sources.vault.news import Labels, asked, steady_wall_clock
 from agent.sources.vault.records import Records
-from agent.sources.vault.rounds import Rounds
 from agent.sources.vault.timing import LOOK_S, Timing
 from agent.sources.vault.watched import Door, Tools, Watched
 from agent.vault_ref import SOURCE, Identity
@@ -29,12 +29,6 @@ LINGER_S: Final = 10.0
 """How long credentials outlive their last reader: a publish that failed is tried again, a pod is replaced."""
 SWEEP_S: Final = 60.0
 """After so long an agent that was started again has taken over its volumes: what none of them wants is ended."""
-POLLS, CREDENTIALS = 32, 16
-"""Requests under way at a time: a database that hangs does not keep KV waiting."""
-LATE = 8
-"""Of those, whatever they are, that Vault left without an answer last time: a database that hangs, as some pods' own
-might, keeps nobody else waiting."""
-_CLOSE_S = 2.0
 
 
 class Client(Door, Protocol):
@@ -71,16 +65,14 @@ class VaultSource:
         wall_clock: Callable[[], float] | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        self._client, self._count, self._chance = client, count, chance
+        self._client, self._chance = client, chance
         self._records = Records(safe)
         clock = wall_clock or steady_wall_clock()
         self._timing = Timing(pace, linger_s, clock, chance)
         self._tools = Tools(client, self._records, Labels(safe), clock, chance)
         self._loop = asyncio.get_running_loop()
-        self._polls = Rounds(self._look_after, self._admit, POLLS)
-        self._credentials = Rounds(self._look_after, self._admit, CREDENTIALS)
-        self._late_ones = Rounds(self._look_after, self._admit, LATE)
-        self._late: set[Watched] = set()
+        self._lanes = Lanes(self._look_after, self._admit)
+        self._looking = Looking(client.availability, self._lanes, count)
         self._all = Known()
         self._parked: set[Watched] = set()
         self._closed = False
@@ -104,7 +96,7 @@ class VaultSource:
             future: asyncio.Future[SecretVersion] = self._loop.create_future()
             watched.waiting.append(future)
             if not watched.busy:
-                self._rounds(watched).hurry(watched)
+                self._lanes.hurry(watched)
             return await future
         finally:
             self._check_idle(watched)
@@ -154,9 +146,9 @@ class VaultSource:
         self._not_up()
         for watched in self._all:
             silence(watched.subscriptions)
-        await asyncio.gather(self._polls.close(0), self._credentials.close(_CLOSE_S), self._late_ones.close(_CLOSE_S))
+        await self._lanes.close()
         for watched in self._all:
-            self._answer(watched.waiting, Refused(Code.UNAVAILABLE, str(watched.asked.ref), "the agent is stopping"))
+            answer(watched.waiting, Refused(Code.UNAVAILABLE, str(watched.asked.ref), "the agent is stopping"))
 
     # Which secrets there are
 
@@ -177,10 +169,7 @@ class VaultSource:
         return watched
 
     def _discard(self, watched: Watched) -> None:
-        self._polls.drop(watched)
-        self._credentials.drop(watched)
-        self._late_ones.drop(watched)
-        self._late.discard(watched)
+        self._lanes.drop(watched)
         self._parked.discard(watched)
         self._records.drop(watched.asked.ref)
         self._all.drop(watched)
@@ -212,11 +201,6 @@ class VaultSource:
 
     # When to look
 
-    def _rounds(self, watched: Watched) -> Rounds[Watched]:
-        if watched in self._late:
-            return self._late_ones
-        return self._credentials if watched.leases else self._polls
-
     def _plan(self, watched: Watched) -> None:
         """Set when it is due next."""
         if watched.busy or self._closed or watched not in self._all:
@@ -224,19 +208,14 @@ class VaultSource:
         if watched.ended and watched.leases and watched.leases.book.is_over:
             self._discard(watched)
             return
-        rounds = self._rounds(watched)
         at = self._timing.due(watched, self._loop.time())
         if at is None:
-            rounds.drop(watched)
+            self._lanes.rest(watched)
         else:
-            rounds.put(watched, at)
+            self._lanes.put(watched, at)
 
     def _soon(self, watched: Watched) -> None:
-        rounds = self._rounds(watched)
-        at = max(self._loop.time(), watched.looked_s + LOOK_S)
-        due = rounds.due_at(watched)
-        if due is None or due > at:
-            rounds.put(watched, at)
+        self._lanes.put_sooner(watched, max(self._loop.time(), watched.looked_s + LOOK_S))
 
     def _admit(self, watched: Watched) -> bool:
         """Whether to look now that its time has come."""
@@ -257,11 +236,11 @@ class VaultSource:
     def _up(self) -> None:
         """Vault serves again: everything is looked at within a second, no two in step."""
         now = self._loop.time()
-        self._late.clear()
+        self._lanes.forgive()
         for watched in self._all:
             watched.back()
             if watched in self._parked or watched.problem:
-                self._rounds(watched).put(watched, now + self._chance())
+                self._lanes.put(watched, now + self._chance())
         self._parked.clear()
 
     def _new_token(self, identity: Identity, ends_s: float) -> None:
@@ -273,66 +252,13 @@ class VaultSource:
             elif watched.problem and not watched.busy:
                 self._soon(watched)
 
-    # Looking
-
     async def _look_after(self, watched: Watched) -> None:
         if watched.busy:
             return  # whoever is busy with it sees to what has come meanwhile
-        before, waiting = watched.version, watched.waiting
-        asked_for = watched.nudged or bool(waiting)
-        watched.waiting, watched.busy, watched.nudged = [], True, False
-        watched.looked_s = self._loop.time()
-        result: SecretVersion | Refused = Refused(Code.INTERNAL, str(watched.asked.ref), "could not be read")
         try:
-            changed = await watched.advance(asked=asked_for)
-            watched.retry_s = None
-            self._late.discard(watched)
-            result = watched.version or result
-            self._answer(waiting, result)  # before the observers: whoever fetched has it
-            watched.report("", changed=changed, changed_ns=time.monotonic_ns() if before and changed else 0)
-        except Refused as refusal:
-            watched.retry_s = self._retry_s(refusal)
-            self._count_once(refusal)
-            self._note_late(watched, refusal)
-            result = refusal
-            self._answer(waiting, refusal)
-            watched.report(self._said(refusal), changed=watched.version is not before)
+            await self._looking.look(watched)
         finally:
-            self._answer(waiting, result)
-            watched.busy = False
-            if watched.is_idle:
-                watched.rest()
             if watched.waiting:  # since the look began: what it found may be older
-                self._rounds(watched).hurry(watched)
+                self._lanes.hurry(watched)
             else:
                 self._plan(watched)
-
-    def _retry_s(self, refusal: Refused) -> float:
-        return (refusal.retry_after_s or 0.0) if isinstance(refusal, VaultError) else 0.0
-
-    def _note_late(self, watched: Watched, refusal: Refused) -> None:
-        """Whether it is this secret that Vault does not answer for, and not Vault that does not answer."""
-        is_late = isinstance(refusal, VaultError) and refusal.kind is Kind.TIMEOUT
-        if is_late and self._client.availability.is_up:
-            self._late.add(watched)
-        else:
-            self._late.discard(watched)
-
-    def _count_once(self, refusal: Refused) -> None:
-        if isinstance(refusal, VaultError) and not refusal.counted:
-            refusal.counted = True
-            self._count(refusal)
-
-    def _said(self, refusal: Refused) -> str:
-        """While Vault is away every secret says the same, whatever each request has met."""
-        problem = self._client.availability.problem
-        return str(problem if problem and isinstance(refusal, VaultError) and refusal.is_away else refusal)
-
-    def _answer(self, waiting: list[asyncio.Future[SecretVersion]], result: SecretVersion | Refused) -> None:
-        for future in waiting:
-            if future.done():
-                continue
-            if isinstance(result, Refused):
-                future.set_exception(result)
-            else:
-                future.set_result(result)

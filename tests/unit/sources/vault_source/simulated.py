@@ -121,7 +121,7 @@ class Agent:
 
 
 def _abandon(source: VaultSource) -> None:
-    source._closed = source._polls._closed = source._credentials._closed = True
+    source._closed = source._lanes._polls._closed = source._lanes._credentials._closed = True
     source._sweeping.cancel()
     for watched in source._all:
         for subscription in watched.subscriptions:

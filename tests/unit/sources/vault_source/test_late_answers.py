@@ -10,7 +10,7 @@ import pytest
 
 from agent.sources.vault.answers import Answer
 from agent.sources.vault.errors import Kind, VaultError
-from agent.sources.vault.source import LATE, POLLS
+from agent.sources.vault.lanes import LATE, POLLS
 from agent.vault_ref import Identity
 from kernelsecret.errors import Refused
 from tests.unit.sources.vault_source.fake_vault import FakeVault, Role

@@ -8,7 +8,7 @@ import gc
 import pytest
 
 from agent.sources.vault.errors import Kind, VaultError
-from agent.sources.vault.source import CREDENTIALS, POLLS
+from agent.sources.vault.lanes import CREDENTIALS, POLLS
 from kernelsecret.errors import Refused
 from tests.unit.sources.vault_source.fake_vault import FakeVault, Role
 from tests.unit.sources.vault_source.simulated import Agent, Observer, in_made_time, now, ref_of
@@ -125,7 +125,7 @@ async def test_a_notice_between_a_look_s_turn_and_its_begin_is_part_of_it() -> N
     await asyncio.sleep(2)
     vault.asked.clear()
     agent.source.nudge("secret/data/s0")
-    agent.source._polls._tick()
+    agent.source._lanes._polls._tick()
     agent.source.nudge("secret/data/s0")
     await asyncio.sleep(0.09)
     assert len(vault.asked) == 1
