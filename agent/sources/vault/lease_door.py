@@ -1,12 +1,15 @@
-"""What is asked of Vault about one lease: how long it lives, and its end where the policy lets that be had at all."""
+"""What is asked of Vault about one lease: how long it lives, that it lives on, and its end where the policy lets that
+be had at all.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from agent.sources.vault.answers import Lease, TokenFacts
 from agent.sources.vault.errors import Kind, VaultError
-from agent.sources.vault.lease_book import Held
+from agent.sources.vault.lease_book import Held, LeaseBook
 from agent.sources.vault.lifetimes import seconds
 from agent.sources.vault.readers import ReadDoor
 from agent.vault_ref import Identity
@@ -33,6 +36,40 @@ async def left_s(door: LeaseDoor, identity: Identity, held: Held) -> float:
             return 0.0
         raise
     return seconds(answer.data.get("ttl"))
+
+
+async def renewed(door: LeaseDoor, identity: Identity, book: LeaseBook, held: Held, clock: Callable[[], float]) -> bool:
+    """Renew the lease, and write into the book what came of that. False where it was not renewed, and will not be.
+    Raises VaultError where it may be another time."""
+    asked_s = clock()
+    try:
+        lease = await door.renew_lease(identity, held.lease_id, max(1, int(held.ttl_s)))
+    except VaultError as error:
+        if error.kind is Kind.BAD_REQUEST:  # gone, or not to be renewed
+            await _not_renewed(door, identity, book, held, clock)
+        elif error.kind is Kind.DENIED:
+            book.not_renewable(held)
+        else:
+            raise
+        return False
+    book.renewed(held, asked_s, lease.lease_s, lease.renewable)
+    return True
+
+
+async def _not_renewed(
+    door: LeaseDoor, identity: Identity, book: LeaseBook, held: Held, clock: Callable[[], float]
+) -> None:
+    now, left = clock(), 0.0
+    try:
+        left = await left_s(door, identity, held)
+    except VaultError as error:
+        if error.kind is not Kind.DENIED:
+            raise
+    if left <= 0:
+        book.died(held, now)
+    else:
+        held.ends_s = min(held.ends_s, now + left)
+        book.not_renewable(held)
 
 
 async def revoked(door: LeaseDoor, identity: Identity, held: Held) -> bool:

@@ -10,7 +10,7 @@ from agent.sources.vault.answers import Answer
 from agent.sources.vault.errors import Kind, VaultError
 from agent.sources.vault.flatten import refuse_emptied, values_of
 from agent.sources.vault.lease_book import Do, Held, LeaseBook, Step
-from agent.sources.vault.lease_door import LeaseDoor, left_s, revoked
+from agent.sources.vault.lease_door import LeaseDoor, left_s, renewed, revoked
 from agent.sources.vault.lifetimes import life_of
 from agent.sources.vault.news import Asked, Labels, News
 from agent.sources.vault.records import Records
@@ -196,15 +196,15 @@ class Leases:
             return
         now = self._clock()
         try:
-            left_s = await self._left(newest)
+            left = await left_s(self._door, self._asked.identity, newest)
         except VaultError as error:
             if error.kind is Kind.DENIED:  # then only the next renewal tells
                 return
             raise
-        if left_s <= 0:
+        if left <= 0:
             self.book.died(newest, self._clock())
         else:
-            newest.ends_s = min(newest.ends_s, now + left_s + 1)  # it tells whole seconds
+            newest.ends_s = min(newest.ends_s, now + left + 1)  # it tells whole seconds
             self.confirmed_s = now
         self.save()
 
@@ -237,36 +237,8 @@ class Leases:
             self.record_problem = f"not kept for a restart of the agent ({refusal.why})"
 
     async def _renew(self, held: Held) -> None:
-        asked_s = self._clock()
-        try:
-            lease = await self._door.renew_lease(self._asked.identity, held.lease_id, max(1, int(held.ttl_s)))
-        except VaultError as error:
-            if error.kind is Kind.BAD_REQUEST:  # gone, or not to be renewed
-                await self._not_renewed(held)
-            elif error.kind is Kind.DENIED:
-                self.book.not_renewable(held)
-            else:
-                raise
-            return
-        self.book.renewed(held, asked_s, lease.lease_s, lease.renewable)
-        if held is self.book.newest:
-            self.confirmed_s = asked_s
-
-    async def _not_renewed(self, held: Held) -> None:
-        now, left_s = self._clock(), 0.0
-        try:
-            left_s = await self._left(held)
-        except VaultError as error:
-            if error.kind is not Kind.DENIED:
-                raise
-        if left_s <= 0:
-            self.book.died(held, now)
-        else:
-            held.ends_s = min(held.ends_s, now + left_s)
-            self.book.not_renewable(held)
-
-    async def _left(self, held: Held) -> float:
-        return await left_s(self._door, self._asked.identity, held)
+        if await renewed(self._door, self._asked.identity, self.book, held, self._clock) and held is self.book.newest:
+            self.confirmed_s = held.renewed_s
 
     async def _revoke(self, held: Held) -> None:
         if await revoked(self._door, self._asked.identity, held):
