@@ -10,7 +10,7 @@ API_VERSION: Final = f"{GROUP}/v1alpha1"
 # The CSI driver: `spec.volumes[].csi.driver` of a pod, and the name that kubelet registers.
 DRIVER_NAME: Final = f"csi.{GROUP}"
 
-# CSI volume attribute: the SecretInterceptor that the volume is served by. The only one that the driver takes.
+# CSI volume attribute: the SecretInterceptor that the volume is served by. A volume has this one, or that of the shim.
 ATTRIBUTE_INTERCEPTOR: Final = f"{GROUP}/interceptor"
 
 # Namespace label: pods of this namespace may opt in.
@@ -48,6 +48,7 @@ MOUNT_ROOT: Final = "/var/run/secrets"
 # value is "true"), and where it is mounted.
 VOLUME_SHIM: Final = "kernelsecret-shim"
 ATTRIBUTE_SHIM: Final = f"{GROUP}/shim"
+ATTRIBUTE_SHIM_YES: Final = "true"
 SHIM_ROOT: Final = f"{MOUNT_ROOT}/{GROUP}/shim"
 SHIM_FILE: Final = "libkernelsecret.so"
 # Variables of a container in mode `preload`: ld.so's own, the shim's, and the one that keeps what the pod's author
