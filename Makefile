@@ -24,7 +24,7 @@ help: ## This list
 environment: ## Python environment in .venv, from requirements.lock
 	@scripts/environment.sh build
 
-build: environment ## Compile the BPF programs, the libbpf binding and the wire messages
+build: environment ## Compile the BPF programs, the shim, the libbpf binding and the wire messages
 	@$(PY) hatch_build.py
 
 demo: build ## Show a secret rotated under running programs (as root: from the kernel; else: on tmpfs)
@@ -84,5 +84,5 @@ lock: ## Resolve the dependencies of pyproject.toml anew into requirements.lock
 	@scripts/lock.sh $(ARGS)
 
 clean: ## Remove everything that was built, and the environment
-	@rm -rf .venv .tools .stamps build dist agent/csi/wire agent/kernel/objects agent/kernel/_libbpf*.so
+	@rm -rf .venv .tools .stamps build dist agent/csi/wire agent/kernel/objects agent/kernel/_libbpf*.so agent/preload/objects
 	@find . -name __pycache__ -prune -exec rm -rf {} + -o -name '.*_cache' -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""Builds what is not Python: BPF objects, the messages of the wire contract, and the binding to libbpf.
+"""Builds what is not Python: BPF objects, the shim, the messages of the wire contract, and the binding to libbpf.
 
 As hatchling's build hook it runs at every install and wheel; as a program (`python hatch_build.py`, `make build`) it
 rebuilds in place. A part is built again only when its inputs, its command or its compiler changed: each output has a
@@ -29,7 +29,14 @@ ROOT = Path(__file__).resolve().parent
 OBJECTS = ROOT / "agent/kernel/objects"
 WIRE = ROOT / "agent/csi/wire"
 BINDING = ROOT / "agent/kernel/_libbpf.abi3.so"
+SHIM = ROOT / "agent/preload/objects/libkernelsecret.so"
 BPF_FLAGS = ("-g", "-O2", "-target", "bpf", "-mcpu=v3", "-Wall", "-Werror")
+# The shim runs in programs of any libc, so it has none: not its headers, its start files or its protector. Tables for
+# unwinding stay, since a thread may be cancelled in a call that goes through the shim.
+SHIM_FLAGS = ("-std=gnu11", "-O2", "-g0", "-fPIC", "-ffreestanding", "-fno-builtin", "-fvisibility=hidden")
+SHIM_FLAGS += ("-fno-stack-protector", "-fasynchronous-unwind-tables", "-U_FORTIFY_SOURCE", "-Wall", "-Wextra", "-Werror")
+SHIM_LINKS = ("-shared", "-nostdlib", "-Wl,--hash-style=both,-z,now,-z,relro,-z,noexecstack,-z,nodelete,--build-id=none")
+SHIM_LINKS += ("-Wl,--eh-frame-hdr", f"-Wl,-soname,{SHIM.name}", "-s")
 LLVM_VERSIONS = ("", "-19", "-18", "-17", "-16", "-15", "-14")
 
 
@@ -116,6 +123,30 @@ def build_bpf() -> list[Path]:
     return built
 
 
+def build_shim() -> list[Path]:
+    """Compiles preload/*.c into the library that is preloaded into containers of mode `preload`."""
+    sources = sorted(ROOT.glob("preload/*.c"))
+    if not sources:
+        return []
+    compiler = os.environ.get("CC", "cc")
+    if not shutil.which(compiler):
+        raise BuildError("no C compiler; install Debian's package `gcc`")
+    if platform.machine() not in ("x86_64", "aarch64"):
+        raise BuildError(f"the shim is not built for {platform.machine()}: x86_64 or aarch64")
+
+    def compile_shim(scratch: Path) -> list[Path]:
+        made = scratch / SHIM.name
+        names = [str(source.relative_to(ROOT)) for source in sources]
+        run([compiler, *SHIM_FLAGS, *SHIM_LINKS, *names, "-o", str(made)])
+        made.chmod(0o755)
+        return [made]
+
+    inputs = [*sources, *ROOT.glob("preload/*.h")]
+    words = (*SHIM_FLAGS, *SHIM_LINKS, run([compiler, "--version"]))
+    up_to_date([SHIM], fingerprint(inputs, *words), compile_shim)
+    return [SHIM]
+
+
 def build_wire() -> list[Path]:
     """Makes the messages of agent/csi/*.proto; services are written by hand on grpc's generic handlers.
 
@@ -179,7 +210,7 @@ def build_binding() -> list[Path]:
 def build_all() -> list[Path]:
     """Builds every part, also after one of them failed, and tells all failures at once."""
     built, failures = [], []
-    for build in (build_wire, build_binding, build_bpf):
+    for build in (build_wire, build_binding, build_bpf, build_shim):
         try:
             built += build()
         except BuildError as error:

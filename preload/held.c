@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Descriptors of live files, by number. `close` is not taken over, so an entry may speak of a descriptor that is gone or
+ * is another one by now: it counts only while fstat() shows the file that it was made for. A rotation puts a new file at
+ * the name; at the next rewind that one is opened and put at the same number by dup3(). */
+#include "shim.h"
+
+enum { TURNS = 2000 };
+
+struct held held[HELD_MOST];
+
+static struct held *entry_of(int fd)
+{
+	return (unsigned)fd < HELD_MOST ? &held[fd] : NULL;
+}
+
+static void write_entry(struct held *entry, uint32_t name, const struct file_state *state)
+{
+	/* Never an old name with a new identity. */
+	__atomic_store_n(&entry->name, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&entry->dev, state->dev, __ATOMIC_RELAXED);
+	__atomic_store_n(&entry->ino, state->ino, __ATOMIC_RELAXED);
+	__atomic_store_n(&entry->name, name, __ATOMIC_RELEASE);
+}
+
+static int is_of(const struct held *entry, const struct file_state *state)
+{
+	return __atomic_load_n(&entry->dev, __ATOMIC_RELAXED) == state->dev &&
+	       __atomic_load_n(&entry->ino, __ATOMIC_RELAXED) == state->ino;
+}
+
+void held_track(int fd, const char *name, uint32_t bytes)
+{
+	struct held *entry = entry_of(fd);
+	struct file_state state;
+	uint32_t number, kind;
+
+	if (!entry || raw_fstat(fd, &state))
+		return;
+	kind = state.mode & S_IFMT;
+	if ((kind != S_IFREG && kind != S_IFDIR) || !(number = names_keep(name, bytes)))
+		return;
+	write_entry(entry, kind == S_IFDIR ? number | HELD_FOLDER : number, &state);
+}
+
+/* Makes this thread the one that swaps. Another one is waited for by turns that have an end; one that is no more (it
+ * ended, or is of the process before a fork) is taken over from. */
+static int begin_swap(struct held *entry)
+{
+	uint32_t self = (uint32_t)raw(NR_GETTID, 0, 0, 0, 0, 0, 0), other = 0;
+
+	for (unsigned turn = 0; turn < TURNS; turn++, other = 0) {
+		if (__atomic_compare_exchange_n(&entry->swaps, &other, self, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+			return 1;
+		if (other == self)
+			return 0;
+		long process = raw(NR_GETPID, 0, 0, 0, 0, 0, 0);
+		if (turn % 64 == 63 && raw(NR_TGKILL, process, other, 0, 0, 0, 0) == -ESRCH &&
+		    __atomic_compare_exchange_n(&entry->swaps, &other, self, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+			return 1;
+		raw(NR_SCHED_YIELD, 0, 0, 0, 0, 0, 0);
+	}
+	return 0;
+}
+
+static void end_swap(struct held *entry)
+{
+	__atomic_store_n(&entry->swaps, 0, __ATOMIC_RELEASE);
+}
+
+/* The entry of a descriptor that is still what it was; NULL where there is none, and one that is out of date goes. */
+static struct held *true_entry(int fd, uint32_t *name, struct file_state *state)
+{
+	struct held *entry = entry_of(fd);
+
+	if (!entry || !(*name = __atomic_load_n(&entry->name, __ATOMIC_ACQUIRE)) || raw_fstat(fd, state))
+		return NULL;
+	if (is_of(entry, state))
+		return entry;
+	/* Perhaps another thread is just swapping it. Its end is waited for, so that this one too reads the new file. */
+	if (begin_swap(entry)) {
+		if (raw_fstat(fd, state) || !is_of(entry, state))
+			__atomic_store_n(&entry->name, 0, __ATOMIC_RELEASE);
+		end_swap(entry);
+	}
+	return NULL;
+}
+
+void held_copy(int from, int to)
+{
+	struct held *entry = entry_of(to);
+	struct file_state state;
+	uint32_t name;
+
+	if (!entry || from == to || !held_name(from) || !true_entry(from, &name, &state))
+		return;
+	write_entry(entry, name, &state);
+}
+
+uint32_t held_folder(int fd)
+{
+	struct file_state state;
+	uint32_t name;
+
+	if (!(held_name(fd) & HELD_FOLDER) || !true_entry(fd, &name, &state))
+		return 0;
+	return name;
+}
+
+static int shown_now(uint32_t name, struct file_state *now)
+{
+	return !raw_statat(AT_FDCWD, names_text(name), now, 0) && (now->mode & S_IFMT) == S_IFREG;
+}
+
+int held_is_old(int fd)
+{
+	struct file_state state, now;
+	uint32_t name;
+
+	if (!true_entry(fd, &name, &state) || (name & HELD_FOLDER) || !shown_now(name, &now))
+		return 0;
+	return now.dev != state.dev || now.ino != state.ino;
+}
+
+/* Puts the file that is there now at the number. Whatever cannot be done leaves the descriptor as it was. */
+static void swap(int fd, struct held *entry, uint32_t name, const struct file_state *old, enum moment moment)
+{
+	long flags = raw_fcntl(fd, F_GETFL, 0), kept = raw_fcntl(fd, F_GETFD, 0), position = raw_lseek(fd, 0, SEEK_CUR);
+	struct file_state now;
+
+	if (flags < 0 || kept < 0 || (flags & (O_ACCMODE | O_PATH)) != O_RDONLY)
+		return;
+	if (moment == ONLY_AT_AN_END && position > 0 && position < old->size)
+		return;
+	int again = O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | (int)(flags & (O_NOATIME | O_DIRECT));
+	int fresh = (int)raw_openat(AT_FDCWD, names_text(name), again);
+	if (fresh < 0)
+		return;
+	int fits = !raw_fstat(fresh, &now) && (now.mode & S_IFMT) == S_IFREG && !raw_fcntl(fresh, F_SETFL, flags);
+	/* Who was at the end is at the end. */
+	if (fits && position > 0)
+		raw_lseek(fresh, 0, SEEK_END);
+	if (fits && raw_dup3(fresh, fd, kept & FD_CLOEXEC ? O_CLOEXEC : 0) == fd)
+		write_entry(entry, name, &now);
+	raw_close(fresh);
+}
+
+SLOW void held_renew(int fd, enum moment moment)
+{
+	struct file_state state, now;
+	uint32_t name;
+	struct held *entry = true_entry(fd, &name, &state);
+
+	if (!entry || (name & HELD_FOLDER) || !shown_now(name, &now) || (now.dev == state.dev && now.ino == state.ino))
+		return;
+	if (!begin_swap(entry))
+		return;
+	/* Another thread may have done it meanwhile. */
+	if (!raw_fstat(fd, &state) && is_of(entry, &state) && name == __atomic_load_n(&entry->name, __ATOMIC_ACQUIRE) &&
+	    shown_now(name, &now) && (now.dev != state.dev || now.ino != state.ino))
+		swap(fd, entry, name, &state, moment);
+	end_swap(entry);
+}

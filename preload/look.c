@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Looking at a path: stat, access and their forms. Only what is found elsewhere (PATH=LIVE) makes a difference: there
+ * the host's function is called again with the live path, and where nothing is there its first answer stands. */
+#include "shim.h"
+
+enum { AT_SYMLINK_NOFOLLOW = 0x100 };
+
+/* Whether a call that answered `result` is to be made again with the path in `there`. A path may be NULL: newer kernels
+ * take that with AT_EMPTY_PATH. */
+static inline int is_elsewhere(int result, const char *path, char *there)
+{
+	if (!paths_ready() || !paths.has_overlay || !path || (result && !path_was_read(errno_get())))
+		return 0;
+	return paths_redirected(path, there) != NULL;
+}
+
+/* `CALL` and `RAW` are expressions in the parameters, of which one is `path`. */
+#define LOOK(name, parameters, types, CALL, RAW, ASKED) \
+	TAKEN int name parameters \
+	{ \
+		int (*next) types = (int (*) types)next_of(NEXT_##name); \
+		char there[NAME_BYTES]; \
+		int before = errno_get(), error, result = next ? CALL : (int)answered(RAW); \
+		if (likely(!(ASKED) || !is_elsewhere(result, path, there))) \
+			return result; \
+		error = errno_get(); \
+		path = there; \
+		int again = next ? CALL : (int)answered(RAW); \
+		errno_set(again ? error : before); \
+		return again ? result : 0; \
+	}
+
+#define STAT(name, FLAGS) \
+	LOOK(name, (const char *path, void *state), (const char *, void *), next(path, state), \
+	     raw_statat(AT_FDCWD, path, state, FLAGS), 1)
+#define FSTATAT(name) \
+	LOOK(name, (int dirfd, const char *path, void *state, int flags), (int, const char *, void *, int), \
+	     next(dirfd, path, state, flags), raw_statat(dirfd, path, state, flags), 1)
+/* As programs call them that were built before glibc 2.33; the version of the struct is always the kernel's. */
+#define XSTAT(name, FLAGS) \
+	LOOK(name, (int version, const char *path, void *state), (int, const char *, void *), \
+	     next(version, path, state), raw_statat(AT_FDCWD, path, state, FLAGS), 1)
+#define FXSTATAT(name) \
+	LOOK(name, (int version, int dirfd, const char *path, void *state, int flags), \
+	     (int, int, const char *, void *, int), next(version, dirfd, path, state, flags), \
+	     raw_statat(dirfd, path, state, flags), 1)
+#define ACCESS(name, RAW) LOOK(name, (const char *path, int mode), (const char *, int), next(path, mode), RAW, !(mode & W_OK))
+
+STAT(stat, 0)
+STAT(stat64, 0)
+STAT(lstat, AT_SYMLINK_NOFOLLOW)
+STAT(lstat64, AT_SYMLINK_NOFOLLOW)
+FSTATAT(fstatat)
+FSTATAT(fstatat64)
+XSTAT(__xstat, 0)
+XSTAT(__xstat64, 0)
+XSTAT(__lxstat, AT_SYMLINK_NOFOLLOW)
+XSTAT(__lxstat64, AT_SYMLINK_NOFOLLOW)
+FXSTATAT(__fxstatat)
+FXSTATAT(__fxstatat64)
+
+LOOK(statx, (int dirfd, const char *path, int flags, unsigned mask, void *state),
+     (int, const char *, int, unsigned, void *), next(dirfd, path, flags, mask, state),
+     raw(NR_STATX, dirfd, (long)path, flags, mask, (long)state, 0), 1)
+
+ACCESS(access, raw(NR_FACCESSAT, AT_FDCWD, (long)path, mode, 0, 0, 0))
+ACCESS(euidaccess, raw(NR_FACCESSAT2, AT_FDCWD, (long)path, mode, AT_EACCESS, 0, 0))
+ACCESS(eaccess, raw(NR_FACCESSAT2, AT_FDCWD, (long)path, mode, AT_EACCESS, 0, 0))
+LOOK(faccessat, (int dirfd, const char *path, int mode, int flags), (int, const char *, int, int),
+     next(dirfd, path, mode, flags), raw(NR_FACCESSAT2, dirfd, (long)path, mode, flags, 0, 0), !(mode & W_OK))

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Which paths are ours. KERNELSECRET_SHIM_PATHS has entries with ':' between them: PATH is live itself, and PATH=LIVE is
+ * found at LIVE. It is read once and copied, since a program may write over its environment. */
+#include "shim.h"
+
+extern char **environ __attribute__((weak));
+
+static const char VARIABLE[] = "KERNELSECRET_SHIM_PATHS=";
+
+enum { MOST_ENTRIES = 64, POOL_BYTES = 32768, NOT_READ = 0, BEING_READ = 1, THERE = 2 };
+
+struct paths paths;
+static struct entry entries[MOST_ENTRIES];
+static char pool[POOL_BYTES];
+static uint32_t pool_used;
+
+/* Bytes of a path from `text` on, which ends at `end`: absolute, without empty parts, '.' or '..'; 0 if it is not so. */
+static uint32_t plain(const char *text, const char *end)
+{
+	const char *part = text;
+
+	while (end > text + 1 && end[-1] == '/')
+		end--;
+	if (end - text < 2 || end - text >= NAME_BYTES || *text != '/')
+		return 0;
+	while (part < end) {
+		const char *next = ++part;
+
+		while (next < end && *next != '/')
+			next++;
+		if (next == part || (part[0] == '.' && (next == part + 1 || (next == part + 2 && part[1] == '.'))))
+			return 0;
+		part = next;
+	}
+	return (uint32_t)(end - text);
+}
+
+static const char *keep(const char *text, uint32_t bytes)
+{
+	char *kept = pool + pool_used;
+
+	if (bytes >= POOL_BYTES - pool_used)
+		return NULL;
+	for (uint32_t i = 0; i < bytes; i++)
+		kept[i] = text[i];
+	kept[bytes] = 0;
+	pool_used += bytes + 1;
+	return kept;
+}
+
+static void add(const char *path, uint32_t path_bytes, const char *live, uint32_t live_bytes)
+{
+	struct entry *entry = &entries[paths.count];
+
+	if (paths.count == MOST_ENTRIES || !path_bytes || !(entry->path = keep(path, path_bytes)))
+		return;
+	entry->live = NULL;
+	entry->live_bytes = path_bytes;
+	if (live && !(entry->live = keep(live, live_bytes)))
+		return;
+	if (live) {
+		entry->live_bytes = live_bytes;
+		paths.has_overlay = 1;
+	}
+	paths.begins[(unsigned char)path[1]] = 1;
+	paths.count++;
+}
+
+/* The same folder by its real name: /var/run is a link in most images, and some programs resolve it first. */
+static void add_real(const char *path)
+{
+	char link[24] = "/proc/self/fd/", real[NAME_BYTES];
+	long fd = raw_openat(AT_FDCWD, path, O_PATH | O_CLOEXEC), bytes;
+	unsigned end = 14, digits = 1;
+
+	if (fd < 0)
+		return;
+	for (long rest = fd; rest >= 10; rest /= 10)
+		digits++;
+	link[end + digits] = 0;
+	for (long rest = fd; digits--; rest /= 10)
+		link[end + digits] = (char)('0' + rest % 10);
+	bytes = raw(NR_READLINKAT, AT_FDCWD, (long)link, (long)real, sizeof(real), 0, 0);
+	raw_close((int)fd);
+	if (bytes > 0 && bytes < NAME_BYTES && plain(real, real + bytes) == bytes) {
+		const char *rest;
+		const struct entry *known;
+
+		real[bytes] = 0;
+		known = paths_of(real, &rest);
+		if (!known || *rest)
+			add(real, (uint32_t)bytes, NULL, 0);
+	}
+}
+
+static void read_entry(const char *text, const char *end)
+{
+	const char *sign = text;
+
+	while (sign < end && *sign != '=')
+		sign++;
+	if (sign == end) {
+		uint32_t bytes = plain(text, end), before = paths.count;
+
+		add(text, bytes, NULL, 0);
+		if (paths.count > before)
+			add_real(entries[before].path);
+		return;
+	}
+	for (const char *more = sign + 1; more < end; more++)
+		if (*more == '=')
+			return;
+	uint32_t live_bytes = plain(sign + 1, end);
+	if (live_bytes)
+		add(text, plain(text, sign), sign + 1, live_bytes);
+}
+
+SLOW int paths_read(void)
+{
+	uint32_t state = NOT_READ;
+	const char *value = NULL;
+
+	/* Before the libc has set itself up there is no environment yet: the next call looks again. While another
+	 * thread reads it, or this one in what a signal interrupted, nothing is ours: it is not waited for. */
+	if (!&environ || !environ)
+		return 0;
+	if (!__atomic_compare_exchange_n(&paths.state, &state, BEING_READ, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+		return state == THERE;
+	paths.begins['/'] = paths.begins['.'] = 1;
+	for (char **one = environ; *one && !value; one++) {
+		unsigned i = 0;
+
+		while (VARIABLE[i] && (*one)[i] == VARIABLE[i])
+			i++;
+		if (!VARIABLE[i])
+			value = *one + i;
+	}
+	while (value && *value) {
+		const char *end = value;
+
+		while (*end && *end != ':')
+			end++;
+		read_entry(value, end);
+		value = *end ? end + 1 : end;
+	}
+	__atomic_store_n(&paths.state, THERE, __ATOMIC_RELEASE);
+	return 1;
+}
+
+/* Over what stands for nothing between two parts of a path: "/", "/." */
+static inline const char *next_part(const char *path)
+{
+	while (*path == '/' || (*path == '.' && (path[1] == '/' || !path[1])))
+		path++;
+	return path;
+}
+
+/* What is left of `path` below `entry`; NULL if it is not below. */
+static const char *below(const char *path, const char *entry)
+{
+	for (;;) {
+		path = next_part(path);
+		if (!*entry)
+			return path;
+		for (entry++; *entry && *entry != '/'; path++, entry++)
+			if (*path != *entry)
+				return NULL;
+		if (*path && *path != '/')
+			return NULL;
+	}
+}
+
+const struct entry *paths_match(const char *path, const char **rest)
+{
+	const struct entry *best = NULL;
+
+	/* The longest entry leaves the least. */
+	for (uint32_t i = 0; i < paths.count; i++) {
+		const char *left = below(path, entries[i].path);
+
+		if (left && (!best || left > *rest)) {
+			best = &entries[i];
+			*rest = left;
+		}
+	}
+	return best;
+}
+
+uint32_t paths_join(char *name, const char *base, uint32_t base_bytes, const char *rest)
+{
+	uint32_t used = base_bytes;
+	/* "file/" and "file/." are refused by the kernel where it is no folder: that must stay so. */
+	int folder = !*rest && (rest[-1] == '/' || (rest[-1] == '.' && rest[-2] == '/'));
+
+	for (uint32_t i = 0; i < base_bytes; i++)
+		name[i] = base[i];
+	while (*rest) {
+		const char *part = rest;
+
+		name[used++] = '/';
+		for (; *rest && *rest != '/'; rest++) {
+			if (used >= NAME_BYTES - 2)
+				return 0;
+			name[used++] = *rest;
+		}
+		if (part[0] == '.' && part[1] == '.' && rest == part + 2)
+			return 0;
+		folder = *rest == '/';
+		rest = next_part(rest);
+	}
+	if (folder)
+		name[used++] = '/';
+	name[used] = 0;
+	return used;
+}
+
+const char *paths_redirected(const char *path, char *name)
+{
+	const char *rest;
+	const struct entry *entry = paths_of(path, &rest);
+
+	if (!entry || !entry->live || !paths_join(name, entry->live, entry->live_bytes, rest))
+		return NULL;
+	return name;
+}

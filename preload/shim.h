@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What the shim's files share. It is preloaded into programs of any libc, so it has no libc of its own: system calls
+ * are in raw.h, and of the host's libc it takes only what is declared here, by names without versions. It allocates
+ * nothing, takes no lock, has no thread-local storage, and changes errno only as the calls that it stands for do. */
+#ifndef KERNELSECRET_SHIM_H
+#define KERNELSECRET_SHIM_H
+
+#include "raw.h"
+
+#define TAKEN __attribute__((visibility("default")))
+#define SLOW __attribute__((noinline, cold))
+#define unlikely(x) __builtin_expect(!!(x), 0)
+#define likely(x) __builtin_expect(!!(x), 1)
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+/* Longest name of a live file that is followed, its end included. Names are built on the caller's stack, which may be
+ * a signal handler's. */
+enum { NAME_BYTES = 512 };
+
+/* --- next.c: the definition of a function that would be called if the shim were not there */
+
+#define FUNCTIONS(X) \
+	X(open) X(open64) X(openat) X(openat64) X(__open_2) X(__open64_2) X(__openat_2) X(__openat64_2) \
+	X(opendir) X(closedir) X(dirfd) X(scandir) X(scandir64) \
+	X(fopen) X(fopen64) X(freopen) X(freopen64) X(fileno) X(fflush) X(ftello) X(flockfile) X(funlockfile) \
+	X(fseek) X(fseeko) X(fseeko64) X(rewind) X(fsetpos) X(fsetpos64) \
+	X(stat) X(stat64) X(lstat) X(lstat64) X(fstatat) X(fstatat64) X(statx) \
+	X(__xstat) X(__xstat64) X(__lxstat) X(__lxstat64) X(__fxstatat) X(__fxstatat64) \
+	X(access) X(faccessat) X(euidaccess) X(eaccess) \
+	X(lseek) X(lseek64) X(llseek) \
+	X(pread) X(pread64) X(__pread_chk) X(__pread64_chk) X(preadv) X(preadv64) X(preadv2) X(preadv64v2) \
+	X(dup) X(dup2) X(dup3) X(fcntl) X(fcntl64)
+
+#define FUNCTION_NUMBER(name) NEXT_##name,
+enum function { FUNCTIONS(FUNCTION_NUMBER) FUNCTION_COUNT };
+
+typedef void any_function(void);
+
+extern any_function *next_functions[FUNCTION_COUNT];
+
+/* Finds it, and keeps it for the next time; NULL where no other object has it. Any thread, any signal handler. */
+any_function *next_find(enum function function);
+
+static inline any_function *next_of(enum function function)
+{
+	any_function *found = __atomic_load_n(&next_functions[function], __ATOMIC_RELAXED);
+
+	return likely(found) ? found : next_find(function);
+}
+
+/* Finds all of them, so that none is looked for later, where a lock of the loader could be held by another thread. */
+void next_find_all(void);
+
+/* --- errno, which is the host's */
+
+int *__errno_location(void) __attribute__((weak));
+
+static inline int errno_get(void)
+{
+	return &__errno_location ? *__errno_location() : 0;
+}
+
+static inline void errno_set(int value)
+{
+	if (&__errno_location)
+		*__errno_location() = value;
+}
+
+/* What a libc makes of what the kernel returned. */
+static inline long answered(long result)
+{
+	if (likely(result >= 0))
+		return result;
+	errno_set((int)-result);
+	return -1;
+}
+
+/* Whether a call that failed had read its path all the same, so that the path may be read here. */
+static inline int path_was_read(int error)
+{
+	return error == ENOENT || error == ENOTDIR || error == EACCES || error == ELOOP;
+}
+
+/* --- paths.c: which paths are live, and where others are found (KERNELSECRET_SHIM_PATHS) */
+
+struct entry {
+	const char *path;    /* absolute, plain, without a slash at its end */
+	const char *live;    /* where it is found instead; NULL for what is live itself */
+	uint32_t live_bytes; /* strlen(live), or of path */
+};
+
+struct paths {
+	uint32_t state; /* 0 not read, 1 being read, 2 there */
+	uint32_t count;
+	uint32_t has_overlay;
+	unsigned char begins[256]; /* by a path's second byte: whether an entry may begin so */
+};
+
+extern struct paths paths;
+
+/* Reads the variable, once. Whether it has been read. */
+int paths_read(void);
+
+/* The entry that a readable absolute path is of or below (the longest), and in `rest` what comes after it. */
+const struct entry *paths_match(const char *path, const char **rest);
+
+static inline int paths_ready(void)
+{
+	return likely(__atomic_load_n(&paths.state, __ATOMIC_ACQUIRE) == 2) || paths_read();
+}
+
+/* The same, for what is mostly not ours. */
+static inline const struct entry *paths_of(const char *path, const char **rest)
+{
+	if (!paths.count || path[0] != '/' || !paths.begins[(unsigned char)path[1]])
+		return NULL;
+	return paths_match(path, rest);
+}
+
+/* Writes BASE/REST, plain, into `name`. Its length; 0 where it is too long or has '..', which only the kernel can tell. */
+uint32_t paths_join(char *name, const char *base, uint32_t base_bytes, const char *rest);
+
+/* For calls that only look: the path in LIVE that this one is found at, in `name`; NULL where it is not redirected. */
+const char *paths_redirected(const char *path, char *name);
+
+/* --- names.c: names of live files, kept for good */
+
+/* The same number for the same name; 0 where there is no room. */
+uint32_t names_keep(const char *name, uint32_t bytes);
+const char *names_text(uint32_t number);
+
+/* --- held.c: descriptors of live files */
+
+enum { HELD_MOST = 65536, HELD_FOLDER = 1u << 31 };
+
+struct held {
+	uint32_t name;  /* 0: none. With HELD_FOLDER: a folder, only for names below it. */
+	uint32_t swaps; /* the thread that is swapping it, or 0 */
+	uint64_t dev, ino;
+};
+
+extern struct held held[HELD_MOST];
+
+static inline uint32_t held_name(int fd)
+{
+	return likely((unsigned)fd < HELD_MOST) ? __atomic_load_n(&held[fd].name, __ATOMIC_RELAXED) : 0;
+}
+
+enum moment { REWOUND, ONLY_AT_AN_END };
+
+void held_track(int fd, const char *name, uint32_t bytes);
+void held_copy(int from, int to);
+/* Whether the descriptor shows an older file than its name does now. */
+int held_is_old(int fd);
+/* Lets the descriptor show the file that its name shows now; in mid-file it stays, unless it was rewound. */
+void held_renew(int fd, enum moment moment);
+/* The name of the folder that a descriptor is open at; 0 where that is none of ours. */
+uint32_t held_folder(int fd);
+
+/* --- open.c, also for streams */
+
+int opened(int fd, int dirfd, const char *path, int flags, int errno_before);
+
+#endif
