@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from agent.engine_label import EngineLabel
+from agent.kube.cluster import Cluster
 from agent.kube.events import EventWriter
 from agent.kube.live import ApiCluster
 from agent.kube.token_review import TokenVerifier
@@ -21,6 +22,7 @@ from agent.observe.conditions import Conditions, Reason
 from agent.observe.metrics import Metrics
 from agent.observe.recorder import Recorder
 from agent.observe.records import RegistrationRefused
+from agent.preload.annotation import PodAnnotation
 from agent.registrations.room import RegistrationRoom, RoomEvents, RoomSettings
 from agent.settings import Settings
 from apiclient.client import ApiClient
@@ -83,6 +85,10 @@ class ApiSide:
         self._tasks.append(asyncio.create_task(self._tell_of_no_identity()))
         self._tasks.append(asyncio.create_task(self.notices.run()))
         self._tasks.append(asyncio.create_task(self.events.run()))
+
+    def annotation(self, cluster: Cluster) -> PodAnnotation:
+        """Where programs that the shim does not reach are told; `cluster` says what is told already."""
+        return PodAnnotation(self._client, cluster)
 
     def publish_engine(self, engine: EngineName, *, may_pass: bool) -> None:
         """Keep the Node's label so from now on."""

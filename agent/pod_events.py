@@ -10,7 +10,7 @@ from agent.delivery.volumes import Volumes
 from agent.kube.event_book import EventReason
 from agent.kube.events import EventWriter
 from agent.model import PodRef, SecretRef
-from agent.observe.records import Kind, Published, ReadRecord, Record, RightEnded, RightReturned
+from agent.observe.records import Kind, ProgramUnaffected, Published, ReadRecord, Record, RightEnded, RightReturned
 from agent.teller import Teller
 
 TOKENS_WITHIN_S = 150.0
@@ -79,6 +79,9 @@ class PodEvents(Teller):
         elif isinstance(record, RightReturned):
             note = f"the right to the secrets of {record.interceptor} is there again"
             self._say(record, EventReason.RIGHT_RETURNED, note, warning=False)
+        elif isinstance(record, ProgramUnaffected):
+            note = f"{record.program} is not reached by the shim ({record.why}): it reads the ordinary files"
+            self._say(record, EventReason.PROGRAM_UNAFFECTED, note, warning=True)
 
     def _published(self, volume_id: str) -> None:
         """What was known of its secrets before it showed them."""
@@ -91,6 +94,11 @@ class PodEvents(Teller):
             self._writer.tell(pod, reason, note, warning=warning)
 
     def _say(
-        self, record: ReadRecord | RightEnded | RightReturned, reason: EventReason, note: str, *, warning: bool
+        self,
+        record: ReadRecord | RightEnded | RightReturned | ProgramUnaffected,
+        reason: EventReason,
+        note: str,
+        *,
+        warning: bool,
     ) -> None:
         self._writer.tell(PodRef(record.namespace, record.pod, record.pod_uid, ""), reason, note, warning=warning)

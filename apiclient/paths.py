@@ -36,6 +36,11 @@ def pod(namespace: str, name: str) -> str:
     return f"{_in('/api/v1', namespace, 'pods')}/{_part(name, 'name')}"
 
 
+def pod_status(namespace: str, name: str) -> str:
+    """One pod's status, through which its annotations can be changed as well."""
+    return f"{pod(namespace, name)}/status"
+
+
 def nodes() -> str:
     """Every node."""
     return "/api/v1/nodes"

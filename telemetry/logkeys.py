@@ -100,6 +100,8 @@ class Event(StrEnum):
     PROBED = "engine probed"
     ENGINE_PUBLISHED = "engine published as the node's label"
     ENGINE_BACK = "engine works again; the agent ends to be started with it"
+    # mode `preload`
+    ANNOTATION_LOST = "annotation of a pod could not be written"
     # what others said through Python's logging, warnings or an unhandled exception
     FOREIGN = "message of a library"
     UNHANDLED = "unhandled exception"

@@ -37,6 +37,7 @@ class EventReason(StrEnum):
     RIGHT_ENDED = "RightEnded"
     RIGHT_RETURNED = "RightReturned"
     CREDENTIALS_ENDING = "CredentialsEnding"
+    PROGRAM_UNAFFECTED = "ProgramUnaffected"
 
 
 class Told(StrEnum):

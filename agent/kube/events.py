@@ -41,6 +41,7 @@ _ACTIONS = {
     EventReason.RIGHT_ENDED: "ServeVolume",
     EventReason.RIGHT_RETURNED: "ServeVolume",
     EventReason.CREDENTIALS_ENDING: "RenewLease",
+    EventReason.PROGRAM_UNAFFECTED: "LoadShim",
 }
 
 log = get_logger("kube")

@@ -26,6 +26,12 @@ DEFINITIONS = (
         "Published volumes whose pod has lost its right to them: keep (the last value is served) or refuse.",
     ),
     Definition(
+        _P + "unaffected_programs",
+        Gauge,
+        ("why",),
+        "Programs of pods in mode `preload` that the shim does not reach: they read the ordinary files.",
+    ),
+    Definition(
         _P + "registrations_total",
         Counter,
         ("result",),

@@ -28,6 +28,7 @@ class Metrics(Registered):
         self._login = Words("first", "again", "failing")
         self._engine = Words("iter", "rewrite", "tmpfs")
         self._policy = Words("keep", "refuse")
+        self._unaffected = Words("static", "32-bit", "setuid", "environment", "not loaded")
         self._brought = Words("held", "refused")
         self._namespace = Words(pattern=r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", limit=1000)
         self._map = Words(pattern=r"[a-z][a-z0-9_]{0,14}", limit=32)
@@ -51,6 +52,10 @@ class Metrics(Registered):
     def volumes_without_right(self, policy: str, count: int) -> None:
         """How many volumes are kept or refused now."""
         self._gauge("volumes_without_right", self._policy(policy)).set(count)
+
+    def unaffected_programs(self, why: str, count: int) -> None:
+        """How many programs the shim does not reach, for this reason."""
+        self._gauge("unaffected_programs", self._unaffected(why)).set(count)
 
     def registration(self, result: str) -> None:
         """A registration that was brought is `held` or was `refused`."""

@@ -19,8 +19,8 @@ class Recorder:
     def __init__(self, audit: AuditLog, hub: EventHub) -> None:
         self._audit = audit
         self._hub = hub
-        self.also: Callable[[Record], None] = lambda record: None
-        """Whoever else wants every record, once there is somebody."""
+        self.also: list[Callable[[Record], None]] = []
+        """Whoever else wants every record."""
 
     def record(self, record: Record) -> None:
         """Take one record. Raises TypeError for anything that is not one; never for I/O."""
@@ -28,4 +28,5 @@ class Recorder:
         if not harmless:
             self._audit.write(to_line(record))
         self._hub.publish(record)
-        self.also(record)
+        for also in self.also:
+            also(record)

@@ -183,6 +183,21 @@ class RightReturned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramUnaffected:
+    """A pod in mode `preload` runs a program that the shim does not reach: `why` is a word of
+    `agent.preload.judging.Why`. Told once for each program of a pod.
+    """
+
+    event: ClassVar[str] = "program-unaffected"
+    time_ns: int
+    namespace: str
+    pod: str
+    pod_uid: str
+    program: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RegistrationRefused:
     """Somebody brought a registration that was not taken. `pod_uid` is what was claimed, so it may be anything."""
 
@@ -217,6 +232,7 @@ Record = (
     | Adopted
     | RightEnded
     | RightReturned
+    | ProgramUnaffected
     | RegistrationRefused
     | KernelLimit
 )

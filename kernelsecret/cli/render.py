@@ -44,6 +44,8 @@ def _what(kind: str, event: Mapping[str, Any]) -> str:
         return f"REFUSED    {pod}  publish: {get('field')}: {get('why')}"
     if kind == "unpublished":
         return f"{kind:10} {pod}  {get('reason')}"
+    if kind == "program-unaffected":
+        return f"UNAFFECTED {pod}  {get('program')}: {get('why')}"
     if kind == "kernel-limit":
         return f"LIMIT      {get('call')}: {get('errno')} (the last good value is served on)"
     details = (f"{key}={value}" for key, value in event.items() if key not in ("time", "event"))
@@ -76,6 +78,9 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
     for one in conditions:
         subject = f" {one['subject']}" if one.get("subject") else ""
         lines.append(f"DEGRADED   {one['reason']}{subject}: {one.get('why')} (since {one.get('since')})")
+    for one in status.get("unaffected") or []:
+        programs = ", ".join(f"{program['path']}: {program['why']}" for program in one["programs"])
+        lines.append(f"UNAFFECTED {one['namespace']}/{one['pod']}: the shim does not reach {programs}")
     volumes = status.get("volumes") or []
     adopted = f", {status['adopted']} taken over at the start" if status.get("adopted") else ""
     lines.append(f"volumes    {len(volumes)}{adopted}")

@@ -10,6 +10,7 @@ from agent.observe.records import (
     Adopted,
     KernelLimit,
     Kind,
+    ProgramUnaffected,
     Published,
     PublishRefused,
     ReadRecord,
@@ -79,6 +80,7 @@ ALL: tuple[Record, ...] = (
         **_POD,
     ),
     RightReturned(time_ns=WHEN, volume_id="csi-0a", interceptor="shop", **_POD),
+    ProgramUnaffected(time_ns=WHEN, program="/bin/busybox", why="static", **_POD),
     RegistrationRefused(
         time_ns=WHEN,
         pod_uid="7c2e8a3e-0000-4000-8000-000000000001",

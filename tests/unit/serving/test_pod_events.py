@@ -9,7 +9,17 @@ import pytest
 
 from agent.kube.event_book import EventReason
 from agent.model import PodRef, SecretRef
-from agent.observe.records import Action, Kind, ReadRecord, Record, RightEnded, RightReturned, Rule, Unpublished
+from agent.observe.records import (
+    Action,
+    Kind,
+    ProgramUnaffected,
+    ReadRecord,
+    Record,
+    RightEnded,
+    RightReturned,
+    Rule,
+    Unpublished,
+)
 from agent.pod_events import PodEvents
 from kernelsecret.errors import Refused
 from tests.unit.serving.desk import Desk
@@ -92,7 +102,7 @@ async def test_a_version_that_cannot_be_shown_is_told_and_so_is_the_next_that_ca
 async def test_a_secret_that_is_only_polled_is_told_to_pods_that_come_before_and_after(
     desk: Desk, events: PodEvents, writer: Writer
 ) -> None:
-    desk.telling.recorder.also = events.recorded
+    desk.telling.recorder.also = [events.recorded]
     events.polled(DB, "let the account watch it")
     await desk.publish()
     events.polled(DB, "let the account watch it")
@@ -115,6 +125,7 @@ READ = ReadRecord(
     action=Action.DENY,
 )
 RIGHT: dict[str, Any] = WHOSE | {"interceptor": "payments-db"}
+POD = {name: value for name, value in WHOSE.items() if name != "volume_id"}
 
 
 @pytest.mark.parametrize(
@@ -123,6 +134,7 @@ RIGHT: dict[str, Any] = WHOSE | {"interceptor": "payments-db"}
         (READ, "ReadRefused"),
         (RightEnded(**RIGHT, policy="keep", field="interceptor payments-db", why="was deleted"), "RightEnded"),
         (RightReturned(**RIGHT), "RightReturned"),
+        (ProgramUnaffected(**POD, program="/bin/busybox", why="static"), "ProgramUnaffected"),
         (Unpublished(**WHOSE, reason="requested"), ""),
     ],
 )

@@ -1,0 +1,117 @@
+"""What /proc shows of the processes of a pod: which container's view they have, and whether the shim is in them.
+
+A process may end, or execute another program, between any two looks. So what was seen is believed only where the same
+program was there before and after.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from agent.delivery import cgroups, mounts
+from agent.preload.judging import SHIM_POINTS, Program, judge, maps_device, read_start, shown_path
+
+MOST_ENVIRON: Final = 4 << 20
+"""Bytes of an environment that are looked through; the kernel passes on less."""
+MOST_MAPS: Final = 16 << 20
+MOST_PROCESSES: Final = 2000
+"""Processes of one pod that are looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One program in one process, from its exec to its end or the next exec: the kernel gives each exec addresses and
+    random bytes of its own in `auxv`. `namespace` is the inode of its mount namespace."""
+
+    pid: int
+    namespace: int
+    path: str
+    auxv: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What of a mount namespace decides: the device of the shim's mount, None where it has none, and all its mounts."""
+
+    shim: int | None
+    mounts: frozenset[int]
+
+
+Verdicts = Mapping[Image, Program | None]
+"""None: reached by the shim, or not to be judged."""
+
+
+def look_at_pod(root: Path | None, uid: str, known: Verdicts) -> Verdicts:
+    """The verdict on each process of a pod. `root` is the cgroup hierarchy's; without one nobody knows a pod's."""
+    directory = cgroups.find_pod(root, uid) if root else None
+    return look(islice(cgroups.tasks_below(directory), MOST_PROCESSES), known) if directory else {}
+
+
+def look(pids: Iterable[int], known: Verdicts) -> dict[Image, Program | None]:
+    """The verdict on each process that is there; those on programs that are `known` are taken from there."""
+    views: dict[int, View] = {}
+    found: dict[Image, Program | None] = {}
+    for pid in pids:
+        try:
+            image = read_image(pid)
+            if image is None:
+                continue
+            if image in known:
+                found[image] = known[image]
+            else:
+                verdict = _judged(image, views)
+                if read_image(pid) == image:
+                    found[image] = verdict
+        except (OSError, ValueError):
+            continue  # it has ended
+    return found
+
+
+def read_image(pid: int) -> Image | None:
+    """What a process executes; None for a thread of the kernel's and while an exec is half-way. Raises OSError where
+    there is no such process."""
+    path = os.readlink(f"/proc/{pid}/exe")
+    auxv = _read(pid, "auxv", 4096)
+    return Image(pid, os.stat(f"/proc/{pid}/ns/mnt").st_ino, path, auxv) if any(auxv) else None
+
+
+def _judged(image: Image, views: dict[int, View]) -> Program | None:
+    pid, start = image.pid, read_start(image.auxv)
+    if image.namespace not in views:
+        views[image.namespace] = _view(pid)
+    view = views[image.namespace]
+    if view.shim is None or start is None or maps_device(_read(pid, "maps", MOST_MAPS), view.shim):
+        return None
+    if _mount_of_program(pid) not in view.mounts:
+        return None  # a container's runtime, which is still on its way into the container
+    return Program(shown_path(image.path), judge(start, _read(pid, "environ", MOST_ENVIRON)))
+
+
+def _view(pid: int) -> View:
+    found = mounts.read_mounts(f"/proc/{pid}/mountinfo")
+    shim = [mount.device for mount in found if mount.point in SHIM_POINTS]
+    return View(shim[-1] if shim else None, frozenset(mount.mount_id for mount in found))
+
+
+def _mount_of_program(pid: int) -> int:
+    """The mount that the program was executed from; asks no file system, which could keep us waiting."""
+    fd = os.open(f"/proc/{pid}/exe", os.O_PATH | os.O_CLOEXEC)
+    try:
+        info = Path(f"/proc/self/fdinfo/{fd}").read_text()
+    finally:
+        os.close(fd)
+    return next(int(line[7:]) for line in info.splitlines() if line.startswith("mnt_id:"))
+
+
+def _read(pid: int, name: str, most: int) -> bytes:
+    with open(f"/proc/{pid}/{name}", "rb", buffering=0) as file:
+        parts, left = [], most
+        while left > 0 and (part := file.read(min(left, 1 << 16))):
+            parts.append(part)
+            left -= len(part)
+    return b"".join(parts)
