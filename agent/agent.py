@@ -7,6 +7,8 @@ import os
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from agent.api_side import ApiSide, connection, uses_api
@@ -14,6 +16,7 @@ from agent.credentials import Credentials, PodToken
 from agent.delivery import mounts
 from agent.delivery.cgroups import find_pod
 from agent.delivery.notify import Notifier
+from agent.delivery.shims import Shims
 from agent.delivery.state import StateFiles
 from agent.delivery.tmpfs_engine import TmpfsEngine
 from agent.delivery.volumes import Volumes
@@ -31,6 +34,8 @@ from agent.node_kernel import LOCK, NodeKernel, open_safe, prepare_folder
 from agent.parts import Parts, assemble
 from agent.pod_events import PodEvents
 from agent.pod_tokens import Verify
+from agent.preload.looking import Looking
+from agent.preload.scanning import look_at_pod
 from agent.probed_kernel import ProbedKernel, open_probed, until_it_works
 from agent.reachable import ToldCluster
 from agent.safe import MemorySafe
@@ -41,7 +46,7 @@ from agent.settings import Settings
 from agent.sockets import lock
 from agent.source_set import open_sources
 from agent.sources.file import FileSource
-from agent.status import served_status
+from agent.status import served_status, shims_status
 from agent.taking_over import take_over
 from agent.teller import Teller
 from agent.telling import Telling
@@ -66,6 +71,7 @@ class Agent:
         self.adopted = 0
         self.probed: ProbedKernel | None = None
         self.parts: Parts | None = None
+        self.looking: Looking | None = None
         self.events: KernelEvents | None = None
         self.api: ApiSide | None = None
         self.safe: KernelSafe | MemorySafe | None = None
@@ -86,7 +92,8 @@ class Agent:
         self.probed = probed = await open_probed(settings, facts, telling, self._closing)
         kernel = probed.kernel
         engines = {EngineName.TMPFS: tmpfs} | ({EngineName.ITER: kernel.engine} if kernel else {})
-        volumes = Volumes(engines, probed.report.engine, states)
+        volumes = Volumes(engines, probed.report.engine, states, reason=probed.report.reason)
+        shims = Shims(settings.run_dir, settings.state_dir)
         cluster = ToldCluster(self._seen_cluster(), telling.conditions)
         credentials = Credentials()
         self.safe = kernel.safe if kernel else open_safe(settings.run_dir)
@@ -97,8 +104,11 @@ class Agent:
         cgroup_root = facts.cgroup.root if facts.cgroup else None
         notifier = Notifier(kernel.pods if kernel else None, cgroup_root)
         verify = self._verifier()
-        parts = assemble(settings.node, volumes, cluster, sources, credentials, verify, notifier, teller, telling)
+        parts = assemble(
+            settings.node, volumes, shims, cluster, sources, credentials, verify, notifier, teller, telling
+        )
         self.parts = parts
+        self.looking = self._looking(volumes, cgroup_root, cluster)
         self._closing.push_async_callback(parts.rotator.close)
         self._background(cluster.run(parts.rights.look))
         await open_doors(settings, parts.publisher, telling, self.status, self._closing)
@@ -107,6 +117,7 @@ class Agent:
         if kernel:
             await self._listen_to_kernel(kernel, volumes)
         self.adopted = await take_over(volumes, states, tmpfs, kernel, parts.ledger, telling)
+        shims.adopt()
         await self._go_on(parts, lambda uid: cgroup_root is not None and find_pod(cgroup_root, uid) is not None)
         if probed.may_pass:
             self._background(self._probe_again())
@@ -125,6 +136,8 @@ class Agent:
         self.telling.metrics.refresh = self._refresh
         self._background(parts.rights.run())
         self._background(parts.old_leases.run())
+        if self.looking:
+            self._background(self.looking.run())
 
     async def stop(self) -> None:
         """Idempotent."""
@@ -146,7 +159,9 @@ class Agent:
             "keeps_leases": self.safe is not None and self.safe.outlives_agent,
             "conditions": self.telling.conditions.as_status(),
             **served_status(self.parts.volumes if self.parts else None, kernel.maps if kernel else None),
+            "shims": shims_status(self.parts.shims) if self.parts else [],
             "secrets": self.parts.secrets.as_status() if self.parts else [],
+            "unaffected": self.looking.as_status() if self.looking else [],
         }
 
     # Work beside
@@ -181,8 +196,16 @@ class Agent:
         if self.api is None:
             return Teller()
         events = PodEvents(self.api.events, volumes)
-        self.telling.recorder.also = events.recorded
+        self.telling.recorder.also.append(events.recorded)
         return events
+
+    def _looking(self, volumes: Volumes, cgroup_root: Path | None, cluster: Cluster) -> Looking:
+        telling = self.telling
+        annotation = self.api.annotation(cluster) if self.api else None
+        scan = partial(look_at_pod, cgroup_root)
+        looking = Looking(volumes, scan, telling.metrics, telling.recorder.record, annotation)
+        telling.recorder.also.append(looking.recorded)
+        return looking
 
     def _verifier(self) -> Verify:
         node = self.settings.node

@@ -15,6 +15,7 @@ from datetime import datetime
 from agent.kube.cluster import LivePod
 from agent.model import (
     Notify,
+    PodRef,
     PublishRequest,
     Quota,
     VolumePlan,
@@ -24,12 +25,14 @@ from agent.policy import with_policy
 from kernelsecret.errors import Code, Refused
 from kernelsecret.interceptor import (
     InterceptorSpec,
+    Mode,
     NamespaceLimits,
     PodLimits,
     SecretInterceptor,
     Unenforced,
 )
 from kernelsecret.names import (
+    ANNOTATION_CHOSEN_MODE,
     ANNOTATION_INJECT,
     ANNOTATION_INJECT_ANY,
     ANNOTATION_MODE,
@@ -78,6 +81,7 @@ def decide(
         pod_quota=_quota(spec.limits.pod),
         first_pid=pod.first_pid,
         max_file_bytes=size(spec.limits.max_file_bytes),
+        mode=_mode(pod, interceptor),
     )
     return with_policy(plan, spec, pod)
 
@@ -94,6 +98,7 @@ def agree(request: PublishRequest, pod: LivePod, interceptor: SecretInterceptor,
         "the interceptor's name",
     )
     opted_in(pod, interceptor)
+    _mode(pod, interceptor)
 
 
 def claimed(request: PublishRequest, known: VolumePlan) -> VolumePlan:
@@ -114,7 +119,17 @@ def refresh(request: PublishRequest, pod: LivePod, node: str, known: VolumePlan)
 
 
 def _pod_agrees(request: PublishRequest, pod: LivePod, node: str) -> None:
-    asked = request.pod
+    same_pod(request.pod, pod, node)
+    name = request.target_path.parent.name
+    volume = pod.volumes.get(name)
+    if volume is None:
+        why = f"the live pod has no volume {quoted(name)} of this driver"
+        raise denied("spec.volumes", why)
+    _same(f"spec.volumes[{name}].csi.volumeAttributes", request.interceptor, volume.interceptor or "", "the live pod's")
+
+
+def same_pod(asked: PodRef, pod: LivePod, node: str) -> None:
+    """Whether the live pod is the one that the request names, and runs here. Raises Refused."""
     _same(
         _asked("pod.uid"),
         asked.uid,
@@ -126,12 +141,6 @@ def _pod_agrees(request: PublishRequest, pod: LivePod, node: str) -> None:
     _same(_asked("pod.name"), asked.name, pod.name, "the live pod's name")
     _same(_asked("serviceAccount.name"), asked.service_account, pod.service_account, "the live pod's service account")
     _same("spec.nodeName", pod.node, node, "this node")
-    name = request.target_path.parent.name
-    volume = pod.volumes.get(name)
-    if volume is None:
-        why = f"the live pod has no volume {quoted(name)} of this driver"
-        raise _denied("spec.volumes", why)
-    _same(f"spec.volumes[{name}].csi.volumeAttributes", request.interceptor, volume.interceptor or "", "the live pod's")
 
 
 def _containers_agree(request: PublishRequest, pod: LivePod, interceptor: SecretInterceptor) -> None:
@@ -141,7 +150,7 @@ def _containers_agree(request: PublishRequest, pod: LivePod, interceptor: Secret
     if named and others:
         why = f"does not give its files to the container {quoted(others[0])}, which mounts the volume"
         at = f"interceptor {interceptor.metadata.name}: spec.delivery.containers"
-        raise _denied(at, why, "create the pod anew without the mount")
+        raise denied(at, why, "create the pod anew without the mount")
 
 
 def _registration_agrees(request: PublishRequest, registration: Registration, node: str, now: datetime) -> None:
@@ -155,7 +164,7 @@ def _registration_agrees(request: PublishRequest, registration: Registration, no
     _same("registration.node", registration.node, node, "this node")
     if registration.expires_at <= now:
         why = f"the registration ended at {registration.expires_at.isoformat()}"
-        raise _denied("registration.expiresAt", why, "the pod has to be registered anew")
+        raise denied("registration.expiresAt", why, "the pod has to be registered anew")
 
 
 def opted_in(pod: LivePod, interceptor: SecretInterceptor) -> None:
@@ -163,24 +172,44 @@ def opted_in(pod: LivePod, interceptor: SecretInterceptor) -> None:
     name = interceptor.metadata.name
     at = f"interceptor {name}"
     if interceptor.metadata.deletion_timestamp is not None:
-        raise _denied(f"{at}: metadata.deletionTimestamp", "it is being deleted", "use another interceptor")
-    label = pod.namespace_labels.get(LABEL_INJECT)
-    if label != LABEL_INJECT_ENABLED:
-        fix = f"kubectl label namespace {pod.namespace} {LABEL_INJECT}={LABEL_INJECT_ENABLED}"
-        raise _denied(f"namespace.metadata.labels[{LABEL_INJECT}]", _not_opted(label, LABEL_INJECT_ENABLED), fix)
+        raise denied(f"{at}: metadata.deletionTimestamp", "it is being deleted", "use another interceptor")
+    namespace_opted_in(pod)
     wanted = pod.annotations.get(ANNOTATION_INJECT)
     if wanted not in (ANNOTATION_INJECT_ANY, name):
         either = f"{ANNOTATION_INJECT_ANY}' or '{name}"
-        raise _denied(f"metadata.annotations[{ANNOTATION_INJECT}]", _not_opted(wanted, either), "annotate the pod")
+        raise denied(f"metadata.annotations[{ANNOTATION_INJECT}]", _not_opted(wanted, either), "annotate the pod")
     spec = interceptor.spec
     if not spec.namespace_selector.matches(pod.namespace_labels):
-        raise _denied(f"{at}: spec.namespaceSelector", f"does not select the namespace {quoted(pod.namespace)}")
+        raise denied(f"{at}: spec.namespaceSelector", f"does not select the namespace {quoted(pod.namespace)}")
     if not spec.pod_selector.matches(pod.labels):
-        raise _denied(f"{at}: spec.podSelector", f"does not select the pod {quoted(pod.name)}")
+        raise denied(f"{at}: spec.podSelector", f"does not select the pod {quoted(pod.name)}")
     chosen = pod.annotations.get(ANNOTATION_MODE, ANNOTATION_MODE_AUTO)
     if chosen != ANNOTATION_MODE_AUTO and chosen not in {str(allowed) for allowed in spec.delivery.modes}:
         why = f"{quoted(chosen)} is not one of the interceptor's spec.delivery.modes"
-        raise _denied(f"metadata.annotations[{ANNOTATION_MODE}]", why)
+        raise denied(f"metadata.annotations[{ANNOTATION_MODE}]", why)
+
+
+def namespace_opted_in(pod: LivePod) -> None:
+    """The namespace lets its pods opt in. Raises Refused (PERMISSION_DENIED)."""
+    label = pod.namespace_labels.get(LABEL_INJECT)
+    if label != LABEL_INJECT_ENABLED:
+        fix = f"kubectl label namespace {pod.namespace} {LABEL_INJECT}={LABEL_INJECT_ENABLED}"
+        raise denied(f"namespace.metadata.labels[{LABEL_INJECT}]", _not_opted(label, LABEL_INJECT_ENABLED), fix)
+
+
+def _mode(pod: LivePod, interceptor: SecretInterceptor) -> Mode:
+    """What admission chose; `ebpf` where nobody has chosen. Raises Refused (PERMISSION_DENIED)."""
+    at, chosen = f"metadata.annotations[{ANNOTATION_CHOSEN_MODE}]", pod.annotations.get(ANNOTATION_CHOSEN_MODE)
+    if chosen == Mode.VAULT_AGENT:
+        why = f"{quoted(chosen)} takes nothing from this node, and the pod has a volume of this driver"
+        raise denied(at, why, "create the pod anew without the volume")
+    allowed = interceptor.spec.delivery.modes
+    for mode in allowed:
+        if mode == (chosen or Mode.EBPF):
+            return mode
+    told = quoted(chosen) if chosen else f"missing, which means '{Mode.EBPF}', and that"
+    why = f"{told} is not one of the interceptor's spec.delivery.modes ({', '.join(allowed)})"
+    raise denied(at, why, "create the pod anew, for admission to choose again")
 
 
 def _group(request: PublishRequest, pod: LivePod) -> int | None:
@@ -214,8 +243,9 @@ def _not_opted(found: str | None, wanted: str) -> str:
 
 def _same(field: str, said: str, truth: str, what: str, fix: str = "") -> None:
     if said != truth:
-        raise _denied(field, f"{quoted(said)} is not {what} {quoted(truth)}", fix)
+        raise denied(field, f"{quoted(said)} is not {what} {quoted(truth)}", fix)
 
 
-def _denied(field: str, why: str, fix: str = "") -> Refused:
+def denied(field: str, why: str, fix: str = "") -> Refused:
+    """A refusal of what the pod may not have."""
     return Refused(Code.PERMISSION_DENIED, field, why, fix)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 
 from agent.delivery.quota import Ledger
+from agent.delivery.shims import Shims
 from agent.delivery.volumes import Volumes
 from agent.model import OnUnavailable, Source
 from agent.observe.conditions import Conditions, Reason
@@ -18,12 +19,13 @@ class Gauges:
     def __init__(
         self,
         volumes: Volumes,
+        shims: Shims,
         sources: Mapping[str, Source],
         ledger: Ledger,
         metrics: Metrics,
         conditions: Conditions,
     ) -> None:
-        self._volumes, self._sources, self._ledger = volumes, sources, ledger
+        self._volumes, self._shims, self._sources, self._ledger = volumes, shims, sources, ledger
         self._metrics, self._conditions = metrics, conditions
 
     def refresh(self) -> None:
@@ -39,6 +41,7 @@ class Gauges:
             counts[state.engine.value] = counts.get(state.engine.value, 0) + 1
         for engine, count in counts.items():
             self._metrics.volumes(engine, count)
+        self._metrics.shim_volumes(len(self._shims))
         ended = [state.plan.on_unavailable for state in self._volumes.all() if state.ended]
         for policy in OnUnavailable:
             self._metrics.volumes_without_right(policy.value, ended.count(policy))

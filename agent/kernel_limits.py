@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from agent.delivery.mounts import MountError
 from agent.kernel.calls import KernelError
-from agent.model import VolumePlan
+from agent.model import ShimRequest, VolumePlan
 from agent.observe.conditions import Conditions, Reason
 from agent.observe.recorder import Recorder
 from agent.observe.records import KernelLimit
@@ -26,7 +26,10 @@ LIMITS = MappingProxyType(
 
 
 def limit_met(
-    plan: VolumePlan, error: KernelError | MountError | OSError, conditions: Conditions, recorder: Recorder
+    plan: VolumePlan | ShimRequest,
+    error: KernelError | MountError | OSError,
+    conditions: Conditions,
+    recorder: Recorder,
 ) -> Refused:
     """Tell of it, and say it in the words for the pod's events."""
     number = error.errno or 0

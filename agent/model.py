@@ -8,6 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
+from kernelsecret.interceptor import Mode
 from kernelsecret.shapes import Shape
 
 
@@ -31,6 +32,15 @@ class PublishRequest:
     interceptor: str
     fs_group: int | None = None
     tokens: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ShimRequest:
+    """A validated NodePublishVolume of the shim's volume: it holds no secret, so it names no interceptor."""
+
+    volume_id: str
+    target_path: Path
+    pod: PodRef
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -257,3 +267,5 @@ class VolumePlan:
     """How often a source is asked that cannot tell by itself."""
     revoke_after_s: float = 300.0
     """When old leases end although not every reader has read the new values."""
+    mode: Mode = Mode.EBPF
+    """What admission chose for the pod. State files of agents that knew one mode only do not say it."""

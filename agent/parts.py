@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from agent.credentials import Credentials
 from agent.delivery.notify import Notifier
 from agent.delivery.quota import Ledger
+from agent.delivery.shims import Shims
 from agent.delivery.volumes import Volumes
 from agent.gauges import Gauges
 from agent.kube.cluster import Cluster
@@ -22,6 +23,7 @@ from agent.secrets.rotation import Rotator
 from agent.secrets.served import ServedSecrets
 from agent.secrets.showing import Showing
 from agent.secrets.status import SecretsStatus
+from agent.shim_publisher import ShimPublisher
 from agent.teller import Teller
 from agent.telling import Telling
 
@@ -31,6 +33,7 @@ class Parts:
     """All of them, for one agent."""
 
     volumes: Volumes
+    shims: Shims
     sources: Mapping[str, Source]
     ledger: Ledger
     rotator: Rotator
@@ -45,6 +48,7 @@ class Parts:
 def assemble(
     node: str,
     volumes: Volumes,
+    shims: Shims,
     cluster: Cluster,
     sources: Mapping[str, Source],
     credentials: Credentials,
@@ -74,6 +78,7 @@ def assemble(
         node,
         cluster,
         volumes,
+        ShimPublisher(node, cluster, shims, conditions, recorder),
         contents,
         PodTokens(credentials, verify, volumes),
         ledger,
@@ -86,6 +91,7 @@ def assemble(
     )
     return Parts(
         volumes,
+        shims,
         sources,
         ledger,
         rotator,
@@ -93,6 +99,6 @@ def assemble(
         rights,
         OldLeases(volumes, sources, readers),
         SecretsStatus(volumes, sources, readers, showing, conditions),
-        Gauges(volumes, sources, ledger, metrics, conditions),
+        Gauges(volumes, shims, sources, ledger, metrics, conditions),
         ServedSecrets(volumes, readers, conditions, contents),
     )

@@ -10,7 +10,16 @@ from agent.delivery.volumes import Volumes
 from agent.kube.event_book import EventReason
 from agent.kube.events import EventWriter
 from agent.model import PodRef, SecretRef
-from agent.observe.records import Kind, ProgramUnaffected, Published, ReadRecord, Record, RightEnded, RightReturned
+from agent.observe.records import (
+    Kind,
+    ProgramUnaffected,
+    Published,
+    ReadRecord,
+    Record,
+    RightEnded,
+    RightReturned,
+    ServedUnenforced,
+)
 from agent.teller import Teller
 
 TOKENS_WITHIN_S = 150.0
@@ -82,6 +91,10 @@ class PodEvents(Teller):
         elif isinstance(record, ProgramUnaffected):
             note = f"{record.program} is not reached by the shim ({record.why}): it reads the ordinary files"
             self._say(record, EventReason.PROGRAM_UNAFFECTED, note, warning=True)
+        elif isinstance(record, ServedUnenforced):
+            rule = f"the access rule `from: {record.access}` of {record.interceptor}"
+            note = f"{rule} is not held: served by {record.engine}, as spec.access.unenforced allows; {record.why}"
+            self._say(record, EventReason.SERVED_UNENFORCED, note, warning=True)
 
     def _published(self, volume_id: str) -> None:
         """What was known of its secrets before it showed them."""
@@ -95,7 +108,7 @@ class PodEvents(Teller):
 
     def _say(
         self,
-        record: ReadRecord | RightEnded | RightReturned | ProgramUnaffected,
+        record: ReadRecord | RightEnded | RightReturned | ProgramUnaffected | ServedUnenforced,
         reason: EventReason,
         note: str,
         *,

@@ -6,8 +6,8 @@ import time
 from collections.abc import Mapping
 
 from agent.delivery.state import VolumeState
-from agent.model import PublishRequest, SecretRef, SecretVersion
-from agent.observe.records import Published, PublishRefused, Unpublished
+from agent.model import PodRef, PublishRequest, SecretRef, SecretVersion, ShimRequest
+from agent.observe.records import Published, PublishRefused, ServedUnenforced, Unpublished
 from kernelsecret.errors import Refused
 
 
@@ -25,10 +25,27 @@ def published(state: VolumeState, versions: Mapping[SecretRef, SecretVersion]) -
         engine=state.engine.value,
         files=len(plan.files),
         bytes_=sum(len(versions[file.ref].values[file.key]) for file in plan.files),
+        mode=plan.mode.value,
     )
 
 
-def publish_refused(request: PublishRequest, refusal: Refused) -> PublishRefused:
+def served_unenforced(state: VolumeState, why: str) -> ServedUnenforced:
+    """A volume is there, and the node cannot hold its access rule."""
+    plan = state.plan
+    return ServedUnenforced(
+        time_ns=time.time_ns(),
+        volume_id=plan.volume_id,
+        namespace=plan.pod.namespace,
+        pod=plan.pod.name,
+        pod_uid=plan.pod.uid,
+        interceptor=plan.interceptor,
+        engine=state.engine.value,
+        access=plan.access.from_.value,
+        why=why,
+    )
+
+
+def publish_refused(request: PublishRequest | ShimRequest, refusal: Refused) -> PublishRefused:
     """A volume was asked for, and is not there."""
     return PublishRefused(
         time_ns=time.time_ns(),
@@ -36,19 +53,18 @@ def publish_refused(request: PublishRequest, refusal: Refused) -> PublishRefused
         namespace=request.pod.namespace,
         pod=request.pod.name,
         pod_uid=request.pod.uid,
-        interceptor=request.interceptor,
+        interceptor=request.interceptor if isinstance(request, PublishRequest) else "",
         code=refusal.code.value,
         field=refusal.field,
         why=refusal.why,
     )
 
 
-def unpublished(state: VolumeState, reason: str) -> Unpublished:
+def unpublished(volume_id: str, pod: PodRef, reason: str) -> Unpublished:
     """A volume has ended."""
-    pod = state.plan.pod
     return Unpublished(
         time_ns=time.time_ns(),
-        volume_id=state.plan.volume_id,
+        volume_id=volume_id,
         namespace=pod.namespace,
         pod=pod.name,
         pod_uid=pod.uid,

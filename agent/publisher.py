@@ -15,15 +15,18 @@ from agent.delivery.state import StateUnwritable, VolumeState
 from agent.delivery.volumes import Volumes
 from agent.kernel.calls import KernelError
 from agent.kernel_limits import limit_met
-from agent.kube.cluster import Cluster, LivePod
-from agent.model import PodRef, PublishRequest, SecretRef, SecretVersion, VolumePlan
+from agent.kube.cluster import Cluster
+from agent.live_pods import is_gone, judged
+from agent.model import PublishRequest, SecretRef, SecretVersion, ShimRequest, VolumePlan
 from agent.observe.conditions import Conditions, Reason
 from agent.observe.metrics import Metrics
 from agent.observe.recorder import Recorder
 from agent.pod_tokens import PodTokens
-from agent.publish_records import publish_refused, published, unpublished
+from agent.publish_records import publish_refused, published, served_unenforced, unpublished
 from agent.secrets.contents import Contents
+from agent.shim_publisher import ShimPublisher
 from kernelsecret.errors import Code, Refused
+from kernelsecret.interceptor import Mode
 from kernelsecret.registration import Registration
 
 
@@ -35,6 +38,7 @@ class NodePublisher:
         node: str,
         cluster: Cluster,
         volumes: Volumes,
+        shims: ShimPublisher,
         contents: Contents,
         tokens: PodTokens,
         ledger: Ledger,
@@ -48,7 +52,7 @@ class NodePublisher:
     ) -> None:
         """`on_published` hears the id of every volume that is published, or asked for again; `on_ended` that one has
         ended, and what it showed may be shown by nobody."""
-        self._node, self._cluster, self._volumes = node, cluster, volumes
+        self._node, self._cluster, self._volumes, self._shims = node, cluster, volumes, shims
         self._contents, self._tokens = contents, tokens
         self._ledger, self._metrics, self._conditions, self._recorder = ledger, metrics, conditions, recorder
         self._sources, self._on_published, self._on_ended = tuple(sources), on_published, on_ended
@@ -58,12 +62,15 @@ class NodePublisher:
         """Probed and adopted."""
         return self.is_ready
 
-    async def publish(self, request: PublishRequest) -> None:
+    async def publish(self, request: PublishRequest | ShimRequest) -> None:
         """Serve the volume at its target; published again it is a refresh."""
         if not self.is_ready:
             raise _not_ready()
         try:
-            await self._publish(request)
+            if isinstance(request, ShimRequest):
+                await self._shims.publish(request)
+            else:
+                await self._publish(request)
         except Refused as refusal:
             self._recorder.record(publish_refused(request, refusal))
             raise
@@ -74,7 +81,7 @@ class NodePublisher:
             raise _not_ready()
         self._metrics.refresh()
         self._contents.forget(volume_id)
-        if not await self._end(volume_id, "requested"):
+        if not await self._end(volume_id, "requested") and not self._shims.unpublish(volume_id, "requested"):
             self._volumes.clear_target(target_path)
 
     async def end_orphans(self, is_on_node: Callable[[str], bool]) -> int:
@@ -82,17 +89,11 @@ class NodePublisher:
 
         How many there were. Where the cluster cannot be asked, nothing is ended.
         """
-        ended = 0
+        ended = await self._shims.end_orphans(is_on_node)
         for state in self._volumes.all():
-            if not is_on_node(state.plan.pod.uid) and await self._is_gone(state.plan.pod):
+            if not is_on_node(state.plan.pod.uid) and await is_gone(self._cluster, state.plan.pod):
                 ended += await self._end(state.plan.volume_id, "orphan")
         return ended
-
-    async def _is_gone(self, pod: PodRef) -> bool:
-        try:
-            return (await self._cluster.pod(pod.namespace, pod.name, pod.uid, fresh=True)).uid != pod.uid
-        except Refused as refusal:
-            return refusal.code is Code.NOT_FOUND
 
     async def _end(self, volume_id: str, reason: str) -> bool:
         state = await self._volumes.unpublish(volume_id)
@@ -107,7 +108,7 @@ class NodePublisher:
         self._tokens.release(pod)
         if not self._ledger.usage(pod.namespace).volumes:
             self._metrics.forget_namespace(pod.namespace)
-        self._recorder.record(unpublished(state, reason))
+        self._recorder.record(unpublished(volume_id, pod, reason))
         return True
 
     async def _publish(self, request: PublishRequest) -> None:
@@ -130,6 +131,9 @@ class NodePublisher:
                 state = await self._begin(plan, versions)
                 self._contents.published(versions)
         self._recorder.record(published(state, versions))
+        if plan.mode is Mode.EBPF and not self._volumes.engine_of(plan).enforces_access:
+            self._metrics.unenforced_volume(state.engine.value)
+            self._recorder.record(served_unenforced(state, self._volumes.reason))
         self._on_published(plan.volume_id)
 
     async def _refresh(self, request: PublishRequest, known: VolumePlan) -> None:
@@ -139,7 +143,7 @@ class NodePublisher:
         cannot be asked: nothing is opened by it, and a container that restarts meanwhile must find its volume.
         """
         try:
-            plan = await self._refreshed(request, known)
+            plan = await judged(self._cluster, request.pod, lambda pod: refresh(request, pod, self._node, known))
         except Refused as refusal:
             if refusal.code is not Code.UNAVAILABLE:
                 raise
@@ -148,14 +152,6 @@ class NodePublisher:
         await self._tokens.renew(request)
         self._volumes.show_again(known.volume_id)
         self._on_published(known.volume_id)
-
-    async def _refreshed(self, request: PublishRequest, known: VolumePlan) -> VolumePlan:
-        try:
-            return refresh(request, await self._pod(request, fresh=False), self._node, known)
-        except Refused as refusal:
-            if refusal.code is Code.UNAVAILABLE:
-                raise
-            return refresh(request, await self._pod(request, fresh=True), self._node, known)
 
     async def _decide(self, request: PublishRequest) -> VolumePlan:
         """By what is held of the cluster; and by what it says just now before anything is refused."""
@@ -174,16 +170,14 @@ class NodePublisher:
     async def _decide_by(
         self, request: PublishRequest, registration: asyncio.Future[Registration], *, fresh: bool
     ) -> VolumePlan:
+        asked = request.pod
         pod, interceptor = await asyncio.gather(
-            self._pod(request, fresh=fresh), self._cluster.interceptor(request.interceptor, fresh=fresh)
+            self._cluster.pod(asked.namespace, asked.name, asked.uid, fresh=fresh),
+            self._cluster.interceptor(request.interceptor, fresh=fresh),
         )
         agree(request, pod, interceptor, self._node)  # said before anybody else's word of it
         now, sources = datetime.now(UTC), self._sources
         return decide(request, pod, interceptor, await registration, self._node, now=now, sources=sources)
-
-    async def _pod(self, request: PublishRequest, *, fresh: bool) -> LivePod:
-        pod = request.pod
-        return await self._cluster.pod(pod.namespace, pod.name, pod.uid, fresh=fresh)
 
     def _reserve(self, plan: VolumePlan, versions: Mapping[SecretRef, SecretVersion]) -> None:
         size = sum(len(versions[file.ref].values[file.key]) for file in plan.files)

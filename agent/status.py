@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from agent.delivery.shims import Shims
 from agent.delivery.state import KernelState, VolumeState
 from agent.delivery.volumes import Volumes
 from agent.kernel.store import Maps
@@ -14,6 +15,19 @@ def served_status(volumes: Volumes | None, maps: Maps | None) -> Mapping[str, An
     """`volumes` and, where the kernel serves them, `kernel`; JSON-ready."""
     shown = [_volume(state, maps) for state in volumes.all()] if volumes else []
     return {"kernel": _kernel(maps) if maps else {}, "volumes": shown}
+
+
+def shims_status(shims: Shims) -> list[Mapping[str, str]]:
+    """Which pods are shown which content of the shim; JSON-ready."""
+    return [
+        {
+            "volume_id": state.volume_id,
+            "namespace": state.pod.namespace,
+            "pod": state.pod.name,
+            "content": state.content,
+        }
+        for state in shims.all()
+    ]
 
 
 def _kernel(maps: Maps) -> Mapping[str, int]:
@@ -33,6 +47,7 @@ def _volume(state: VolumeState, maps: Maps | None) -> Mapping[str, Any]:
         "namespace": plan.pod.namespace,
         "pod": plan.pod.name,
         "interceptor": plan.interceptor,
+        "mode": plan.mode.value,
         "engine": state.engine.value,
         "access": plan.access.from_.value,
         "on_unavailable": plan.on_unavailable.value,

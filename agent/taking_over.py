@@ -48,5 +48,6 @@ def _account(state: VolumeState, bytes_: int, ledger: Ledger, telling: Telling) 
             pod_uid=pod.uid,
             engine=state.engine.value,
             files=files,
+            mode=plan.mode.value,
         )
     )

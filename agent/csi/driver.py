@@ -16,7 +16,7 @@ from agent.csi.publisher import CallObserver, Log, Publisher, Targets, no_observ
 from agent.csi.request import UnpublishRequest, publish_request, unpublish_request
 from agent.csi.rpc import error_type, failure_of
 from agent.csi.wire import csi_pb2
-from agent.model import PublishRequest
+from agent.model import PublishRequest, ShimRequest
 from kernelsecret.errors import Code, Refused
 from telemetry.logkeys import Event
 
@@ -63,8 +63,9 @@ class NodeService:
                 "namespace": wanted.pod.namespace,
                 "pod": wanted.pod.name,
                 "pod_uid": wanted.pod.uid,
-                "interceptor": wanted.interceptor,
             }
+            if isinstance(wanted, PublishRequest):
+                facts["interceptor"] = wanted.interceptor
             task = self._start("publish", wanted.volume_id, facts, lambda: self._publish(wanted))
         await _outcome(task)
         return csi_pb2.NodePublishVolumeResponse()
@@ -94,7 +95,7 @@ class NodeService:
         _, running = await asyncio.wait(list(self._running.values()), timeout=timeout_s)
         return len(running)
 
-    async def _publish(self, wanted: PublishRequest) -> None:
+    async def _publish(self, wanted: PublishRequest | ShimRequest) -> None:
         made = self._targets.ensure(wanted.target_path)
         try:
             await self._publisher.publish(wanted)
@@ -103,7 +104,7 @@ class NodeService:
                 self._take_back(wanted)
             raise
 
-    def _take_back(self, wanted: PublishRequest) -> None:
+    def _take_back(self, wanted: PublishRequest | ShimRequest) -> None:
         """Leave nothing of a publish that failed. What cannot be removed now is removed by kubelet's unpublish."""
         try:
             self._targets.remove(wanted.target_path)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from agent.model import PublishRequest
+from agent.model import PublishRequest, ShimRequest
 
 
 class Publisher(Protocol):
@@ -16,7 +16,7 @@ class Publisher(Protocol):
     granted is raised as `kernelsecret.errors.Refused`, whose text is shown to the pod's owner.
     """
 
-    async def publish(self, request: PublishRequest) -> None:
+    async def publish(self, request: PublishRequest | ShimRequest) -> None:
         """Serve the volume at the request's target path, which exists; the same again is a refresh of its tokens."""
 
     async def unpublish(self, volume_id: str, target_path: Path) -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from agent.csi.tokens import TOKENS_KEY, tokens_of
 from agent.csi.wire import csi_pb2
-from agent.model import PodRef, PublishRequest
+from agent.model import PodRef, PublishRequest, ShimRequest
 from kernelsecret.errors import Code, Refused
-from kernelsecret.names import ATTRIBUTE_INTERCEPTOR
+from kernelsecret.names import ATTRIBUTE_INTERCEPTOR, ATTRIBUTE_SHIM, ATTRIBUTE_SHIM_YES
 
 POD_NAMESPACE = "csi.storage.k8s.io/pod.namespace"
 POD_NAME = "csi.storage.k8s.io/pod.name"
@@ -33,6 +33,8 @@ _POD_UID = re.compile(r"[0-9a-z](?:[0-9a-z-]{0,62}[0-9a-z])?")
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*")
 _GROUP = re.compile(r"[0-9]{1,10}")
+
+_ATTRIBUTES = (ATTRIBUTE_INTERCEPTOR, ATTRIBUTE_SHIM)
 
 _Mode = csi_pb2.VolumeCapability.AccessMode
 _ONE_NODE = frozenset(
@@ -53,7 +55,7 @@ class UnpublishRequest:
     target_path: Path
 
 
-def publish_request(message: csi_pb2.NodePublishVolumeRequest, kubelet_root: Path) -> PublishRequest:
+def publish_request(message: csi_pb2.NodePublishVolumeRequest, kubelet_root: Path) -> PublishRequest | ShimRequest:
     """Validate a NodePublishVolume; `kubelet_root` is absolute and normalized. Raises Refused(INVALID_ARGUMENT)."""
     volume_id = _volume_id(message.volume_id)
     context = dict(message.volume_context)
@@ -63,6 +65,8 @@ def publish_request(message: csi_pb2.NodePublishVolumeRequest, kubelet_root: Pat
     fs_group = _capability(message)
     if not message.readonly:
         raise _refused("readonly", "the volume is read-only", "set csi.readOnly: true in the pod's volume")
+    if _asks_for_shim(context):
+        return ShimRequest(volume_id, target_path, pod)  # tokens and group are for secrets
     return PublishRequest(
         volume_id=volume_id,
         target_path=target_path,
@@ -155,11 +159,22 @@ def _group(text: str) -> int | None:
     return int(text)
 
 
-def _interceptor(context: Mapping[str, str]) -> str:
+def _asks_for_shim(context: Mapping[str, str]) -> bool:
     for key in sorted(context):
-        if key != ATTRIBUTE_INTERCEPTOR and not key.startswith(KUBELET_PREFIX):
-            why = f"no attribute of this driver; the only one is {ATTRIBUTE_INTERCEPTOR}"
+        if key not in _ATTRIBUTES and not key.startswith(KUBELET_PREFIX):
+            why = f"no attribute of this driver; it takes one of {' and '.join(_ATTRIBUTES)}"
             raise _refused(f"volume_context[{_short(key)}]", why, "remove it from csi.volumeAttributes")
+    if ATTRIBUTE_SHIM not in context:
+        return False
+    if ATTRIBUTE_INTERCEPTOR in context:
+        why = f"a volume of secrets, which has {ATTRIBUTE_INTERCEPTOR}, does not hold the shim"
+        raise _refused(_at(ATTRIBUTE_SHIM), why, "give each a volume of its own")
+    if context[ATTRIBUTE_SHIM] != ATTRIBUTE_SHIM_YES:
+        raise _refused(_at(ATTRIBUTE_SHIM), f"{_short(context[ATTRIBUTE_SHIM])} is not '{ATTRIBUTE_SHIM_YES}'")
+    return True
+
+
+def _interceptor(context: Mapping[str, str]) -> str:
     if not context.get(ATTRIBUTE_INTERCEPTOR):
         raise _refused(_at(ATTRIBUTE_INTERCEPTOR), "missing", "name a SecretInterceptor in csi.volumeAttributes")
     return _matching(_SUBDOMAIN, context, ATTRIBUTE_INTERCEPTOR, "a SecretInterceptor's name")

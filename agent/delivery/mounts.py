@@ -103,18 +103,20 @@ def make_private(directory: Path) -> None:
     _checked("mount", _libc.mount(None, path, None, ctypes.c_ulong(PRIVATE), None), str(directory))
 
 
-def show(source: Path, target: Path) -> None:
-    """Show a tree of mounts at an existing folder: read-only, nosuid, nodev, noexec from its first instant.
+def show(source: Path, target: Path, *, executable: bool = False) -> None:
+    """Show a tree of mounts at an existing folder: read-only, nosuid, nodev and, unless `executable`, noexec from its
+    first instant.
 
-    Nothing is done where it is shown there already.
+    Nothing is done where it is shown there already, or another folder of the same file system.
     """
+    quiet = ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV | (0 if executable else ATTR_NOEXEC)
     directory = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if os.fstat(directory).st_dev == os.stat(source).st_dev:
             return
         tree = _open_tree(source)
         try:
-            attributes = (ctypes.c_uint64 * 4)(ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC, 0, PRIVATE, 0)
+            attributes = (ctypes.c_uint64 * 4)(quiet, 0, PRIVATE, 0)
             flags, size = AT_EMPTY_PATH | AT_RECURSIVE, ctypes.sizeof(attributes)
             result = _libc.syscall(SYS_MOUNT_SETATTR, tree, b"", flags, attributes, size)
             _checked("mount_setattr", result, str(source))
@@ -123,6 +125,11 @@ def show(source: Path, target: Path) -> None:
             os.close(tree)
     finally:
         os.close(directory)
+
+
+def is_mounted(folder: Path) -> bool:
+    """Whether a file system of its own is mounted at an existing folder."""
+    return folder.stat().st_dev != folder.parent.stat().st_dev
 
 
 def unmount(point: str | Path) -> None:

@@ -12,7 +12,7 @@ import os
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -94,19 +94,28 @@ def _decode(kind: type, value: Any) -> Any:
     raise NotImplementedError(kind.__name__)
 
 
+class Kept(Protocol):
+    """What can be kept in a file: `name` is the file's, without an ending."""
+
+    @property
+    def name(self) -> str:
+        """No caller's text."""
+
+
+T = TypeVar("T", bound=Kept)
 _encoder = msgspec.json.Encoder(enc_hook=_encode)
-_decoder = msgspec.json.Decoder(VolumeState, dec_hook=_decode)
 
 
-class StateFiles:
-    """The state files in one folder (0700, files 0600)."""
+class Files(Generic[T]):
+    """The state files of one kind, which their ending tells, in one folder (0700, files 0600)."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, kind: type[T], ending: str) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         directory.chmod(0o700)
-        self._directory = directory
+        self._directory, self._ending = directory, ending
+        self._decoder = msgspec.json.Decoder(kind, dec_hook=_decode)
 
-    def save(self, state: VolumeState) -> None:
+    def save(self, state: T) -> None:
         """Replace the volume's file as a whole. Raises StateUnwritable, and then the file is what it was."""
         path = self._path(state.name)
         unfinished = path.with_suffix(".new")
@@ -129,12 +138,12 @@ class StateFiles:
         """Forget a volume; idempotent."""
         self._path(name).unlink(missing_ok=True)
 
-    def load(self) -> list[VolumeState]:
+    def load(self) -> list[T]:
         """Every volume that has a file."""
         states = []
-        for path in sorted(self._directory.glob("*.json")):
+        for path in sorted(self._directory.glob(f"*{self._ending}")):
             try:
-                states.append(_decoder.decode(path.read_bytes()))
+                states.append(self._decoder.decode(path.read_bytes()))
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 raise Refused(
                     Code.FAILED_PRECONDITION,
@@ -147,4 +156,11 @@ class StateFiles:
         return states
 
     def _path(self, name: str) -> Path:
-        return self._directory / f"{name}.json"
+        return self._directory / f"{name}{self._ending}"
+
+
+class StateFiles(Files[VolumeState]):
+    """The state files of the volumes that show secrets."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory, VolumeState, ".json")

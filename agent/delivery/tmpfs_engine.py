@@ -1,7 +1,7 @@
 """The engine `tmpfs`: real files in memory, replaced the way kubelet's own writer does, for nodes without BPF.
 
 It cannot hold the access rule: whoever the file's mode admits reads. A version is a folder; `..data` points to it and
-moves in one step, so that readers who resolve `..data` once see files of one version.
+moves in one step, so that readers who resolve `..data` once see files of one version. What they have open stays theirs.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from pathlib import Path
 
 from agent.delivery import layout, mounts
 from agent.delivery.engine import Versions
+from agent.delivery.retiring import retire
 from agent.delivery.state import Phase, VolumeState, volume_name
 from agent.model import EngineName, FilePlan, FileRead, SecretRef, SecretVersion, VolumePlan
 from kernelsecret.errors import Code, Refused
+from kernelsecret.interceptor import Mode
 
 SLACK_BYTES = 256 * 1024
 LONGEST_VALUE = 1024 * 1024
@@ -36,7 +38,7 @@ class TmpfsEngine:
 
     def begin(self, plan: VolumePlan, versions: Versions) -> VolumeState:
         """Make the volume and show it; what fails is undone at once."""
-        if plan.uses_sub_path:
+        if plan.uses_sub_path and plan.mode is not Mode.PRELOAD:  # the shim leads from there to the volume
             raise Refused(
                 Code.FAILED_PRECONDITION,
                 "volumeMounts.subPath",
@@ -91,7 +93,10 @@ class TmpfsEngine:
         if self.is_closed(state):
             return
         root = self._root / state.name
-        self._replace(root, state.plan, lambda path, file: self._forbid(path, file.mode))
+        previous = self._replace(root, state.plan, lambda path, file: self._forbid(path, file.mode))
+        if previous:
+            self._wipe(previous)
+            shutil.rmtree(previous, ignore_errors=True)
 
     def reopen(self, state: VolumeState, versions: Versions) -> None:
         """Write these versions. Idempotent."""
@@ -174,9 +179,14 @@ class TmpfsEngine:
             mounts.mount_new("tmpfs", root, options)
 
     def _write_version(self, root: Path, plan: VolumePlan, values: dict[str, bytes]) -> None:
-        self._replace(root, plan, lambda path, file: self._write_file(path, values[file.name], plan, file.mode))
+        previous = self._replace(
+            root, plan, lambda path, file: self._write_file(path, values[file.name], plan, file.mode)
+        )
+        if previous:
+            retire(previous, is_shown_elsewhere=plan.uses_sub_path)
 
-    def _replace(self, root: Path, plan: VolumePlan, make: Callable[[Path, FilePlan], None]) -> None:
+    def _replace(self, root: Path, plan: VolumePlan, make: Callable[[Path, FilePlan], None]) -> Path | None:
+        """Show what `make` makes of each file; the folder that was shown until now, for the caller to remove."""
         previous = os.readlink(root / layout.DATA) if (root / layout.DATA).is_symlink() else None
         number = int(previous.removeprefix("..")) + 1 if previous else 1
         directory = root / f"..{number}"
@@ -191,9 +201,7 @@ class TmpfsEngine:
             shutil.rmtree(directory, ignore_errors=True)
             raise
         layout.point_data(root, directory.name)
-        if previous:
-            self._wipe(root / previous)
-            shutil.rmtree(root / previous, ignore_errors=True)
+        return root / previous if previous else None
 
     def _forbid(self, path: Path, mode: int) -> None:
         """The one device that takes no capability to make: number 0:0, which has no driver anywhere."""

@@ -16,16 +16,22 @@ from agent.delivery.engine import Engine, Versions
 from agent.delivery.state import Phase, StateFiles, StateUnwritable, VolumeState
 from agent.model import EngineName, FilePlan, FileRead, OnUnavailable, SecretRef, SecretVersion, VolumePlan
 from kernelsecret.errors import Code, Refused
+from kernelsecret.interceptor import Mode
 
 
 class Volumes:
     """Every volume, by its id and by the secrets that it shows."""
 
-    def __init__(self, engines: Mapping[EngineName, Engine], serving: EngineName, states: StateFiles) -> None:
-        """`serving` is the engine of new volumes; the others only end or rotate what an earlier agent made."""
+    def __init__(
+        self, engines: Mapping[EngineName, Engine], serving: EngineName, states: StateFiles, *, reason: str = ""
+    ) -> None:
+        """`serving` is the engine of new volumes in mode `ebpf`, for that `reason`; those in mode `preload` are made by
+        `tmpfs`. Any other only ends or rotates what an earlier agent made."""
         self._engines = engines
         self._serving = engines[serving]
         self._states = states
+        self.reason = reason
+        """Why the engine of new volumes in mode `ebpf` is the one that it is; empty where it is the best there is."""
         self._volumes: dict[str, VolumeState] = {}
         self._showing: dict[SecretRef, dict[str, VolumeState]] = {}
         self._targets: dict[Path, str] = {}
@@ -37,8 +43,12 @@ class Volumes:
 
     @property
     def engine(self) -> Engine:
-        """The engine of new volumes."""
+        """The engine of new volumes in mode `ebpf`."""
         return self._serving
+
+    def engine_of(self, plan: VolumePlan) -> Engine:
+        """The engine that a new volume is made by. The shim follows ordinary files only."""
+        return self._engines[EngineName.TMPFS] if plan.mode is Mode.PRELOAD else self._serving
 
     def all(self) -> list[VolumeState]:
         """Every published volume."""
@@ -89,13 +99,14 @@ class Volumes:
             raise Refused(
                 Code.ALREADY_EXISTS, "target_path", f"volume {other} is published there", "unpublish it first"
             )
-        if not self._serving.enforces_access and not plan.allow_unenforced:
-            raise Refused(
-                Code.FAILED_PRECONDITION,
-                "spec.access.unenforced",
-                f"this node serves by `{self._serving.name.value}`, which cannot hold the access rule",
-                "run the pod on a node with the engine `iter`, or set it to `allow`",
-            )
+        engine = self.engine_of(plan)
+        if not engine.enforces_access and not plan.allow_unenforced:
+            by = f"by `{engine.name.value}`, which cannot hold the access rule"
+            why, instead = f"this node serves {by}", "run the pod on a node with the engine `iter`"
+            if plan.mode is Mode.PRELOAD:
+                why, instead = f"the mode `{plan.mode}` is served {by}", "create the pod anew in the mode `ebpf`"
+            fix = f"{instead}, or set it to `allow`"
+            raise Refused(Code.FAILED_PRECONDITION, "spec.access.unenforced", why, fix)
         return False
 
     async def publish(self, plan: VolumePlan, versions: Versions) -> VolumeState:
@@ -103,11 +114,13 @@ class Volumes:
 
         Waits for nothing where it succeeds: what the caller fetched is what is shown.
         """
-        self._states.save(VolumeState(plan, self._serving.name, Phase.PUBLISHING))
+        engine = self.engine_of(plan)
+        begun = VolumeState(plan, engine.name, Phase.PUBLISHING)
+        self._states.save(begun)
         try:
-            state = self._serving.begin(plan, versions)
+            state = engine.begin(plan, versions)
         except BaseException:
-            self._states.remove(VolumeState(plan, self._serving.name, Phase.PUBLISHING).name)
+            self._states.remove(begun.name)
             raise
         try:
             self._states.save(state)

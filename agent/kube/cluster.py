@@ -14,12 +14,13 @@ from kernelsecret.registration import Registration
 @dataclass(frozen=True, slots=True)
 class CsiVolume:
     """One volume of our driver in a pod's spec: the interceptor that it names, None where it names none, and the
-    containers that mount it, but for ephemeral ones, which come later.
+    containers that mount it, but for ephemeral ones, which come later. `is_shim`: it asks for the shim.
     """
 
     interceptor: str | None
     uses_sub_path: bool = False
     mounted_by: frozenset[str] = frozenset()
+    is_shim: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ class EventReason(StrEnum):
     READ_REFUSED = "ReadRefused"
     RIGHT_ENDED = "RightEnded"
     RIGHT_RETURNED = "RightReturned"
+    SERVED_UNENFORCED = "ServedUnenforced"
     CREDENTIALS_ENDING = "CredentialsEnding"
     PROGRAM_UNAFFECTED = "ProgramUnaffected"
 

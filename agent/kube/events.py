@@ -40,6 +40,7 @@ _ACTIONS = {
     EventReason.READ_REFUSED: "ReadSecret",
     EventReason.RIGHT_ENDED: "ServeVolume",
     EventReason.RIGHT_RETURNED: "ServeVolume",
+    EventReason.SERVED_UNENFORCED: "ServeVolume",
     EventReason.CREDENTIALS_ENDING: "RenewLease",
     EventReason.PROGRAM_UNAFFECTED: "LoadShim",
 }

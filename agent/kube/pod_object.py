@@ -7,7 +7,14 @@ from collections.abc import Mapping
 import msgspec
 
 from agent.kube.cluster import CsiVolume, LiveNamespace, LivePod
-from kernelsecret.names import ANNOTATION_FIRST_PID, ANNOTATION_POLL_INTERVAL, ATTRIBUTE_INTERCEPTOR, DRIVER_NAME
+from kernelsecret.names import (
+    ANNOTATION_FIRST_PID,
+    ANNOTATION_POLL_INTERVAL,
+    ATTRIBUTE_INTERCEPTOR,
+    ATTRIBUTE_SHIM,
+    ATTRIBUTE_SHIM_YES,
+    DRIVER_NAME,
+)
 from kernelsecret.problems import Invalid, Problem, from_decoder, quoted
 from kernelsecret.quantities import seconds
 from kernelsecret.validation_limits import MAX_INTERVAL_S
@@ -158,6 +165,7 @@ def _volumes(spec: _Spec) -> dict[str, CsiVolume]:
                 for container in (*spec.containers, *(spec.init_containers or ()))
                 if any(mount.name == volume.name for mount in container.volume_mounts or ())
             ),
+            (volume.csi.volume_attributes or {}).get(ATTRIBUTE_SHIM) == ATTRIBUTE_SHIM_YES,
         )
         for volume in spec.volumes or ()
         if volume.csi and volume.csi.driver == DRIVER_NAME

@@ -20,6 +20,13 @@ DEFINITIONS = (
     ),
     Definition(_P + "volumes", Gauge, ("engine",), "Published volumes."),
     Definition(
+        _P + "unenforced_volumes_total",
+        Counter,
+        ("engine",),
+        "Volumes of the mode ebpf that were published although this engine cannot hold the access rule: waived.",
+    ),
+    Definition(_P + "shim_volumes", Gauge, (), "Volumes that hold the shim of the mode preload."),
+    Definition(
         _P + "volumes_without_right",
         Gauge,
         ("policy",),

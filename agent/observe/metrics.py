@@ -49,6 +49,14 @@ class Metrics(Registered):
         """How many volumes an engine serves now."""
         self._gauge("volumes", self._engine(engine)).set(count)
 
+    def unenforced_volume(self, engine: str) -> None:
+        """A volume was published by an engine that cannot hold its access rule."""
+        self._counter("unenforced_volumes_total", self._engine(engine)).inc()
+
+    def shim_volumes(self, count: int) -> None:
+        """How many volumes hold the shim now."""
+        self._gauge("shim_volumes").set(count)
+
     def volumes_without_right(self, policy: str, count: int) -> None:
         """How many volumes are kept or refused now."""
         self._gauge("volumes_without_right", self._policy(policy)).set(count)

@@ -90,6 +90,7 @@ class Published:
     engine: str
     files: int
     bytes_: int
+    mode: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +150,24 @@ class Adopted:
     pod_uid: str
     engine: str
     files: int
+    mode: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedUnenforced:
+    """A volume of the mode `ebpf` was published by an engine that cannot hold the access rule `access`, because its
+    interceptor waives the rule. `why` says what keeps this node from holding it."""
+
+    event: ClassVar[str] = "served-unenforced"
+    time_ns: int
+    volume_id: str
+    namespace: str
+    pod: str
+    pod_uid: str
+    interceptor: str
+    engine: str
+    access: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,6 +249,7 @@ Record = (
     | Unpublished
     | Rotated
     | Adopted
+    | ServedUnenforced
     | RightEnded
     | RightReturned
     | ProgramUnaffected

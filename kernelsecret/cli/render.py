@@ -39,9 +39,11 @@ def _what(kind: str, event: Mapping[str, Any]) -> str:
         took = f" in {int(get('duration_us', 0)) / 1000:.1f} ms" if get("duration_us") else ""
         return f"rotated    {get('source')}:{get('secret')}  {get('keys')} keys, {get('volumes')} volumes{took}"
     if kind in ("published", "adopted"):
-        return f"{kind:10} {pod}  {get('files')} files by {get('engine')}"
+        return f"{kind:10} {pod}  {get('files')} files by {get('engine')} (mode {get('mode')})"
     if kind == "publish-refused":
         return f"REFUSED    {pod}  publish: {get('field')}: {get('why')}"
+    if kind == "served-unenforced":
+        return f"UNENFORCED {pod}  by {get('engine')}, which cannot hold the rule {get('access')}: {get('why')}"
     if kind == "unpublished":
         return f"{kind:10} {pod}  {get('reason')}"
     if kind == "program-unaffected":
@@ -84,6 +86,8 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
     volumes = status.get("volumes") or []
     adopted = f", {status['adopted']} taken over at the start" if status.get("adopted") else ""
     lines.append(f"volumes    {len(volumes)}{adopted}")
+    if shims := status.get("shims"):
+        lines.append(f"shim       {len(shims)} volumes, {len({one['content'] for one in shims})} version(s)")
     if volumes:
         lines += ["", *table(_volume_rows(volumes))]
     return lines
@@ -98,12 +102,13 @@ def kernel_line(probe: Mapping[str, Any]) -> str:
 
 
 def _volume_rows(volumes: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = [("POD", "INTERCEPTOR", "ENGINE", "ACCESS", "SERVED", "REFUSED", "FILES")]
+    rows: list[tuple[str, ...]] = [("POD", "INTERCEPTOR", "MODE", "ENGINE", "ACCESS", "SERVED", "REFUSED", "FILES")]
     for one in volumes:
         files = ",".join(file["name"] for file in one.get("files", []))
         counts = (str(one.get("served", "-")), str(one.get("refused", "-")))
         pod = f"{one.get('namespace')}/{one.get('pod')}"
-        rows.append((pod, str(one.get("interceptor")), str(one.get("engine")), str(one.get("access")), *counts, files))
+        said = (str(one.get(key)) for key in ("interceptor", "mode", "engine", "access"))
+        rows.append((pod, *said, *counts, files))
     return rows
 
 

@@ -68,6 +68,7 @@ def test_the_status_begins_with_the_agent_and_ends_with_its_volumes() -> None:
         "namespace": "shop",
         "pod": "web",
         "interceptor": "db",
+        "mode": "ebpf",
         "engine": "iter",
         "access": "app",
         "served": 12,
@@ -80,7 +81,7 @@ def test_the_status_begins_with_the_agent_and_ends_with_its_volumes() -> None:
     )
     assert lines[0] == "agent      1 on n, pid 7, up 2 h"
     assert "health     good" in lines
-    assert lines[-1] == "shop/web  db           iter    app     12      1        user,password"
+    assert lines[-1] == "shop/web  db           ebpf  iter    app     12      1        user,password"
 
 
 def test_what_is_wrong_is_said_before_the_volumes() -> None:

@@ -16,7 +16,7 @@ from agent.csi.identity import IdentityService, RegistrationService
 from agent.csi.paths import KubeletTargets
 from agent.csi.server import CsiServer, CsiSettings
 from agent.csi.wire import csi_pb2
-from agent.model import PodRef, PublishRequest
+from agent.model import PodRef, PublishRequest, ShimRequest
 from kernelsecret.errors import Refused
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ class MemoryPublisher:
     """The other side of the port: volumes are entries of a dictionary."""
 
     def __init__(self) -> None:
-        self.volumes: dict[str, PublishRequest] = {}
+        self.volumes: dict[str, PublishRequest | ShimRequest] = {}
         self.calls: Counter[str] = Counter()
         self.error: Exception | None = None
         self.is_ready = True
@@ -55,7 +55,7 @@ class MemoryPublisher:
         if self.error is not None:
             raise self.error
 
-    async def publish(self, request: PublishRequest) -> None:
+    async def publish(self, request: PublishRequest | ShimRequest) -> None:
         try:
             await self._step("publish")
             self.volumes[request.volume_id] = request

@@ -14,6 +14,7 @@ import pytest
 from agent.csi.client import CallError, publish_message
 from agent.csi.rpc import MAX_DETAILS
 from agent.csi.wire import csi_pb2
+from agent.model import PublishRequest
 from kernelsecret.errors import Code, Refused
 from kernelsecret.names import DRIVER_NAME
 from tests.unit.csi.door import CANARY, POD, VOLUME_ID, Door, make_kubelet_folder, message, open_door
@@ -33,6 +34,7 @@ async def test_publish_makes_the_folder_and_unpublish_removes_it(door: Door) -> 
         await client.publish(message(door.root))
         assert door.target.is_dir()
         taken = door.publisher.volumes[VOLUME_ID]
+        assert isinstance(taken, PublishRequest)
         assert (taken.pod, taken.target_path, taken.tokens) == (POD, door.target, {"vault": CANARY})
         await client.unpublish(VOLUME_ID, door.target)
     assert not door.target.exists()

@@ -14,8 +14,9 @@ from agent.csi.client import target_path_of
 from agent.csi.request import publish_request, unpublish_request
 from agent.csi.tokens import TOKENS_KEY
 from agent.csi.wire import csi_pb2
+from agent.model import PublishRequest, ShimRequest
 from kernelsecret.errors import Code, Refused
-from kernelsecret.names import ATTRIBUTE_INTERCEPTOR
+from kernelsecret.names import ATTRIBUTE_INTERCEPTOR, ATTRIBUTE_SHIM
 from tests.unit.csi.door import CANARY, POD, TOKENS, UID, VOLUME_ID, message, outcome
 
 ROOT = Path("/var/lib/kubelet")
@@ -32,14 +33,26 @@ def refusal(wanted: Publish) -> Refused:
     return caught.value
 
 
+def secrets_asked(wanted: Publish) -> PublishRequest:
+    taken = publish_request(wanted, ROOT)
+    assert isinstance(taken, PublishRequest)
+    return taken
+
+
 def test_a_publish_as_kubelet_sends_it_is_taken() -> None:
-    wanted = publish_request(message(ROOT), ROOT)
+    wanted = secrets_asked(message(ROOT))
     assert wanted.volume_id == VOLUME_ID
     assert wanted.target_path == target_path_of(ROOT, UID, "secrets")
     assert wanted.pod == POD
     assert wanted.interceptor == "shop-db"
     assert wanted.fs_group == 2000
     assert wanted.tokens == {"vault": CANARY}
+
+
+def test_a_volume_of_the_shim_is_asked_for_by_its_attribute_alone_and_its_tokens_are_passed_over() -> None:
+    wanted = message(ROOT)
+    shim_only("true")(wanted)
+    assert publish_request(wanted, ROOT) == ShimRequest(VOLUME_ID, target_path_of(ROOT, UID, "secrets"), POD)
 
 
 def test_the_tokens_do_not_show_when_a_request_is_printed() -> None:
@@ -54,7 +67,7 @@ def test_fresh_tokens_of_the_same_account_are_no_difference() -> None:
 def test_a_pod_without_fs_group_has_none() -> None:
     wanted = message(ROOT)
     wanted.volume_capability.mount.volume_mount_group = ""
-    assert publish_request(wanted, ROOT).fs_group is None
+    assert secrets_asked(wanted).fs_group is None
 
 
 def test_an_unknown_key_of_kubelets_own_is_left_alone() -> None:
@@ -80,6 +93,14 @@ def mode(value: int) -> Callable[[Publish], None]:
 
 def mount(name: str, value: str) -> Callable[[Publish], None]:
     return lambda wanted: setattr(wanted.volume_capability.mount, name, value)
+
+
+def shim_only(text: str) -> Callable[[Publish], None]:
+    def change(wanted: Publish) -> None:
+        del wanted.volume_context[ATTRIBUTE_INTERCEPTOR]
+        wanted.volume_context[ATTRIBUTE_SHIM] = text
+
+    return change
 
 
 WRONG: list[tuple[str, Callable[[Publish], None]]] = [
@@ -125,6 +146,9 @@ WRONG: list[tuple[str, Callable[[Publish], None]]] = [
     (f"volume_context[{keys.POD_UID}]", attribute(keys.POD_UID, "..")),
     (f"volume_context[{keys.SERVICE_ACCOUNT}]", attribute(keys.SERVICE_ACCOUNT, "web\n")),
     (f"volume_context[{ATTRIBUTE_INTERCEPTOR}]", attribute(ATTRIBUTE_INTERCEPTOR, "Shop_DB")),
+    (f"volume_context[{ATTRIBUTE_SHIM}]", attribute(ATTRIBUTE_SHIM, "true")),
+    (f"volume_context[{ATTRIBUTE_SHIM}]", attribute(ATTRIBUTE_SHIM, "")),
+    *[(f"volume_context[{ATTRIBUTE_SHIM}]", shim_only(text)) for text in ("", "True", "1", "yes", "/lib/evil.so")],
     ("volume_context['kernelsecret.io/interceptr']", attribute("kernelsecret.io/interceptr", "x")),
     ("volume_context['interceptor']", attribute("interceptor", "x")),
     (f"volume_context[{TOKENS_KEY}]", attribute(TOKENS_KEY, f'{{"vault": "{CANARY}"}}')),

@@ -20,6 +20,7 @@ from agent.observe.records import (
     RightReturned,
     Rotated,
     Rule,
+    ServedUnenforced,
     Unpublished,
 )
 
@@ -56,6 +57,7 @@ ALL: tuple[Record, ...] = (
         engine="iter",
         files=4,
         bytes_=4096,
+        mode="ebpf",
         **_POD,
     ),
     PublishRefused(
@@ -69,7 +71,16 @@ ALL: tuple[Record, ...] = (
     ),
     Unpublished(time_ns=WHEN, volume_id="csi-0a", reason="requested", **_POD),
     Rotated(time_ns=WHEN, source="file", secret="payments/db", keys=2, volumes=9, duration_us=1800),
-    Adopted(time_ns=WHEN, volume_id="csi-0a", engine="iter", files=4, **_POD),
+    Adopted(time_ns=WHEN, volume_id="csi-0a", engine="iter", files=4, mode="ebpf", **_POD),
+    ServedUnenforced(
+        time_ns=WHEN,
+        volume_id="csi-0a",
+        interceptor="shop",
+        engine="tmpfs",
+        access="app",
+        why="a canary could not be read (EPERM)",
+        **_POD,
+    ),
     RightEnded(
         time_ns=WHEN,
         volume_id="csi-0a",

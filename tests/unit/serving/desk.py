@@ -13,6 +13,7 @@ import msgspec
 from agent.credentials import Credentials, PodToken
 from agent.delivery.engine import Versions
 from agent.delivery.notify import Notifier
+from agent.delivery.shims import Shims
 from agent.delivery.state import StateFiles, VolumeState
 from agent.delivery.volumes import Volumes
 from agent.kube.cluster import LivePod
@@ -167,6 +168,7 @@ class Desk:
         states = StateFiles(folder / "states")
         self.engine = SeenEngine(EngineName.ITER, states)
         self.volumes = Volumes({EngineName.ITER: self.engine}, EngineName.ITER, states)
+        self.shims = Shims(folder / "run", folder / "states")
         self.source, self.vault, self.kubernetes = map(MemorySource, ("file", "vault", "kubernetes"))
         self.view, self.teller = RegisteredView(), ToldTeller()
         self.credentials = Credentials(wall_clock=lambda: 1000.0)
@@ -175,6 +177,7 @@ class Desk:
         self.parts: Parts = assemble(
             "node-1",
             self.volumes,
+            self.shims,
             self.view,
             {one.name: one for one in (self.source, self.vault, self.kubernetes)},
             self.credentials,
