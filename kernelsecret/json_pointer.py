@@ -36,13 +36,23 @@ def pointer_problem(pointer: str) -> str | None:
     return None
 
 
+def steps_of(pointer: str) -> list[str]:
+    """The names that a good pointer goes through, without its escapes."""
+    return [_unescaped(part) for part in pointer.split("/")[1:]]
+
+
+def index_of(step: str) -> int | None:
+    """The item of a list that a step names, None where it names none."""
+    return int(step) if _INDEX.fullmatch(step) else None
+
+
 def pointed(pointer: str, value: bytes, work: Work) -> bytes:
     """The part of a JSON document that a good pointer names, as a file shows it. Raises ShapeError."""
     at = ""
     for part in pointer.split("/")[1:]:
         work.spend(len(value))
         try:
-            value = _step(value, part.replace("~1", "/").replace("~0", "~"))
+            value = _step(value, _unescaped(part))
         except ShapeError as error:
             raise ShapeError(f"jsonPointer {quoted(pointer)}: what is at {quoted(at)} {error.why}") from None
         at = f"{at}/{part}"
@@ -51,6 +61,10 @@ def pointed(pointer: str, value: bytes, work: Work) -> bytes:
         return fitting(shown_json(value.strip()))
     except ShapeError as error:
         raise ShapeError(f"jsonPointer {quoted(pointer)}: {error.why}") from None
+
+
+def _unescaped(part: str) -> str:
+    return part.replace("~1", "/").replace("~0", "~")
 
 
 def _step(value: bytes, part: str) -> bytes:
@@ -62,10 +76,11 @@ def _step(value: bytes, part: str) -> bytes:
         return bytes(members[part])
     if start == b"[":
         items: list[msgspec.Raw] = read_json(value, list[msgspec.Raw])
-        if not _INDEX.fullmatch(part):
+        index = index_of(part)
+        if index is None:
             raise ShapeError(f"is a list, and {quoted(part)} is not the number of an item")
-        if int(part) >= len(items):
+        if index >= len(items):
             raise ShapeError(f"is a list with no item {part}")
-        return bytes(items[int(part)])
+        return bytes(items[index])
     read_json(value)
     raise ShapeError("is neither an object nor a list")
