@@ -289,3 +289,32 @@ async def test_a_reference_to_another_source_is_refused() -> None:
     with pytest.raises(Refused, match="no reference to a secret in Vault"):
         await agent.source.fetch(SecretRef("file", "db"))
     await agent.source.close()
+
+
+@in_made_time
+async def test_metadata_that_cannot_be_had_for_any_reason_but_the_policy_are_not_replaced_by_reading_values() -> None:
+    vault, seen = vault_with(), Observer()
+    async with Agent(vault) as agent:
+        agent.source.watch(DB, seen)
+        await asyncio.sleep(3)
+        del vault.kv2["secret/db"]
+        vault.kv2["secret/another"] = [{}]
+        await asyncio.sleep(20)
+        assert vault.count("read", "secret/data/") == 1
+        assert "nothing is there" in seen.failures[-1]
+        facts = agent.source.facts(DB)
+        assert facts is not None
+        assert facts.how == "metadata every 1s"
+
+
+@in_made_time
+async def test_a_deleted_version_is_named_also_where_only_the_value_may_be_read() -> None:
+    vault, seen = vault_with(), Observer()
+    vault.forbidden.add("secret/metadata/db")
+    async with Agent(vault) as agent:
+        agent.source.watch(DB, seen)
+        await asyncio.sleep(3)
+        vault.deleted["secret/db", 1] = "2026-11-21T10:00:00Z"
+        await asyncio.sleep(3)
+        assert "version 1 is deleted" in seen.failures[-1]
+        assert seen.value == b"one"

@@ -13,7 +13,7 @@ from agent.sources.vault.errors import Kind, VaultError
 from agent.sources.vault.records import Records
 from agent.sources.vault.source import LINGER_S
 from agent.vault_ref import Identity
-from kernelsecret.errors import Refused
+from kernelsecret.errors import Code, Refused
 from tests.unit.sources.vault_source.fake_vault import FakeVault, Role
 from tests.unit.sources.vault_source.simulated import Agent, Observer, in_made_time, now, ref_of, wall
 
@@ -426,3 +426,76 @@ async def test_nothing_of_a_value_shows_in_words() -> None:
         assert "p1" not in shown
         assert "u1" not in shown
         assert "/0001" not in shown
+
+
+@in_made_time
+async def test_new_credentials_with_a_key_that_became_empty_are_revoked_and_the_old_ones_go_on_being_shown() -> None:
+    async with watching(max_ttl=1e9, data=lambda number: {"password": "p1" if number == 1 else ""}) as one:
+        vault, agent, seen = one
+        await asyncio.sleep(10)
+        vault.replace_token(vault.identities()[0], left_s=1000)
+        await asyncio.sleep(10)
+        assert seen.value == b"p1"
+        assert "became empty" in seen.failures[-1]
+        old, new = vault.made
+        assert (old.alive(now()), new.alive(now())) == (True, False)
+        assert (await agent.source.fetch(DB)).values == {"password": b"p1"}
+
+
+@in_made_time
+async def test_where_no_lease_may_be_looked_up_a_push_is_no_trouble_and_makes_nothing() -> None:
+    async with watching(max_ttl=1e9) as (vault, agent, seen):
+        vault.forbidden.add("sys/leases/lookup")
+        await asyncio.sleep(10)
+        agent.source.nudge(CREDS)
+        await asyncio.sleep(1)
+        assert vault.count("write", "sys/leases/lookup") == 1
+        assert (seen.failures, seen.value, len(vault.made)) == ([], b"p1", 1)
+
+
+@in_made_time
+async def test_credentials_that_cannot_be_kept_for_a_restart_are_served_all_the_same_and_that_is_told() -> None:
+    vault = vault_with()
+    async with Agent(vault) as agent:
+
+        def full(name: str, blob: bytes) -> None:
+            raise Refused(Code.RESOURCE_EXHAUSTED, "safe", "is full")
+
+        agent.safe.put = full  # type: ignore[method-assign]
+        agent.source.watch(DB, seen := Observer())
+        await asyncio.sleep(10)
+        assert (seen.value, seen.failures) == (b"p1", [])
+        facts = agent.source.facts(DB)
+        assert facts is not None
+        assert facts.problem == "not kept for a restart of the agent (is full)"
+
+
+@in_made_time
+async def test_a_question_without_an_answer_does_not_say_what_kind_of_secret_it_was() -> None:
+    vault = vault_with()
+    async with Agent(vault) as agent:
+        vault.cut = True
+        with pytest.raises(Refused):
+            await agent.source.fetch(DB)
+        await agent.kill()
+        vault.cut, vault.static[CREDS] = False, {"password": "fixed"}
+        del vault.roles[CREDS]
+        await agent.start()
+        agent.source.watch(DB, seen := Observer())
+        await asyncio.sleep(5)
+        facts = agent.source.facts(DB)
+        assert facts is not None
+        assert (seen.value, facts.how) == (b"fixed", "value every 1s")
+
+
+@in_made_time
+async def test_what_nobody_watches_any_more_holds_nothing_that_waits_for_readers() -> None:
+    vault = vault_with()
+    async with Agent(vault) as agent:
+        cancel = agent.source.watch(DB, Observer())
+        await asyncio.sleep(10)
+        vault.replace_token(vault.identities()[0], left_s=1000)
+        await asyncio.sleep(5)
+        assert agent.source.holds_old(DB)
+        cancel()
+        assert not agent.source.holds_old(DB)
