@@ -17,6 +17,7 @@ from kernelsecret.names import (
     FINALIZER_IN_USE,
     KEYS_OBJECT,
     LABEL_ENGINE,
+    LABEL_IDMAPPED,
     LEASE_WEBHOOK,
     NOTICES_OBJECT,
     PUSH_KEYS_OBJECT,
@@ -102,6 +103,7 @@ def test_a_token_that_is_bound_to_no_node_labels_none(alone: Cluster) -> None:
     "change",
     [
         labelled(LABEL_ENGINE, "fast"),
+        labelled(LABEL_IDMAPPED, "iter"),
         labelled("tier", "web"),
         labelled("tier", None),
         labelled("new", "1"),
@@ -116,6 +118,11 @@ def test_an_agent_changes_nothing_else_of_its_node(agent: Kubectl, change: dict[
     said = agent.refused(*patched(f"node/{NODE}", change))
     assert "'kernelsecret-agent-node'" in said
     assert ": an agent " in said
+
+
+@pytest.mark.parametrize("value", ["tmpfs", "none", None])
+def test_an_agent_says_which_engine_serves_a_pod_with_a_user_namespace(agent: Kubectl, value: str | None) -> None:
+    agent(*patched(f"node/{NODE}", labelled(LABEL_IDMAPPED, value)))
 
 
 def can(kubectl: Kubectl, *words: str) -> bool:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from agent.kube.events import MOST_INSTANCE
+from agent.preload.judging import MOST_TEXT
 from agent.sources.kubernetes.clients import AUDIENCE
 from kernelsecret import names
 from kernelsecret.interceptor import VaultAuth
@@ -272,6 +273,18 @@ def test_the_accounts_can_do_what_they_do_and_no_more() -> None:
         ("events.k8s.io", "events", "create"),
         ("events.k8s.io", "events", "patch"),
     }
+
+
+def test_of_pods_an_agent_writes_one_annotation_and_nobody_else_writes_that() -> None:
+    agent = rights(one("ClusterRole", names.ACCOUNT_AGENT))
+    assert {right for right in agent if right[1].startswith("pods/")} == {("", "pods/status", "patch")}
+    assert ("", "pods", "patch") not in agent
+    (held,) = of("ValidatingAdmissionPolicy", "kernelsecret-agent-pods")
+    assert told("kernelsecret-agent-pods")["key"] == f"'{names.ANNOTATION_UNAFFECTED}'"
+    assert f"size(variables.new[variables.key]) <= {MOST_TEXT}" in " ".join(strings(held["spec"]["validations"]))
+    for policy in ("kernelsecret-updates", "kernelsecret-pods"):
+        (others,) = of("ValidatingAdmissionPolicy", policy)
+        assert f"'{names.ANNOTATION_UNAFFECTED}'" in " ".join(strings(others["spec"]["validations"]))
 
 
 def test_events_of_agents_are_held_to_the_name_that_they_write_them_in() -> None:
