@@ -6,6 +6,7 @@ import ipaddress
 import re
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -13,6 +14,7 @@ from kernelsecret.quantities import seconds
 
 SOCKET_PATH_BYTES = 107
 _NODE = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+_QUANTITY = re.compile(r"[1-9][0-9]{0,11}(?:\.[0-9]{1,3})?(?:m|k|M|G|Ki|Mi|Gi)?|0\.[0-9]{1,3}")
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -113,6 +115,20 @@ def optional_text(text: str) -> str:
     return text
 
 
+def optional_https(text: str) -> str:
+    """`https://HOST[:PORT]`; may be empty."""
+    if text and not _is_https(optional_text(text)):
+        raise ValueError("is not https://HOST[:PORT] without user, path or query")
+    return text.rstrip("/")
+
+
+def quantity(text: str) -> str:
+    """An amount of a container's CPU or memory, as Kubernetes writes it."""
+    if not _QUANTITY.fullmatch(text):
+        raise ValueError("is not an amount such as 10m, 0.5, 64Mi or 1Gi")
+    return text
+
+
 def interval(least_s: float, most_s: float) -> Callable[[str], float]:
     """A parser of durations such as `250ms`, in seconds."""
 
@@ -152,3 +168,12 @@ def hosts(text: str) -> tuple[str, ...]:
             if not _NODE.fullmatch(host):
                 raise ValueError("has a part that is neither a host's name nor an IP address") from None
     return found
+
+
+def _is_https(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        fits = url.scheme == "https" and bool(url.hostname) and url.path in ("", "/") and url.port != 0
+    except ValueError:
+        return False
+    return fits and "@" not in text and "?" not in text and "#" not in text

@@ -16,7 +16,10 @@ from telemetry.setting_types import (
     namespace_name,
     number,
     one_of,
+    optional_https,
     optional_path,
+    optional_text,
+    quantity,
 )
 
 PREFIX = "KERNELSECRET_WEBHOOK_"
@@ -90,6 +93,34 @@ OPTIONS = (
         "-",
         "The audit log, one JSON line for each injection, refusal and push; `-` is standard output.",
     ),
+    _option(
+        "vault_address",
+        optional_https,
+        "",
+        "Where pods in mode `vault-agent` find Vault: `https://HOST[:PORT]`. Empty: there is no such mode.",
+    ),
+    _option(
+        "vault_agent_image",
+        optional_text,
+        "",
+        "The image of the Vault Agent that is put into such a pod, best with its digest. Set with `vault_address`.",
+    ),
+    _option(
+        "vault_ca_file",
+        optional_path,
+        "",
+        "Certificates (PEM, at most 32 KiB) that such a pod trusts Vault by; read once at the start. Empty: those of"
+        " the image.",
+    ),
+    _option(
+        "vault_server_name",
+        optional_text,
+        "",
+        "The name that Vault's certificate is for. Empty: the host of `vault_address`.",
+    ),
+    _option("vault_agent_cpu", quantity, "10m", "The CPU that each of both containers in such a pod requests."),
+    _option("vault_agent_memory", quantity, "64Mi", "The memory that each of them requests."),
+    _option("vault_agent_limit", quantity, "256Mi", "The memory that each of them may have, its files included."),
     _option("log_level", one_of("debug", "info", "warning", "error"), "info", "What the log says at least."),
 )
 

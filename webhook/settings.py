@@ -48,6 +48,13 @@ class Settings(BaseSettings):
     finish_s: int
     max_body: int
     audit_log: Path | None
+    vault_address: str
+    vault_agent_image: str
+    vault_ca_file: Path | None
+    vault_server_name: str
+    vault_agent_cpu: str
+    vault_agent_memory: str
+    vault_agent_limit: str
     log_level: str
 
     @classmethod

@@ -80,6 +80,14 @@ def test_hosts_are_names_and_addresses_with_commas() -> None:
         ("max_body", "1"),
         ("audit_log", "audit.jsonl"),
         ("log_level", "verbose"),
+        ("vault_address", "http://vault.test:8200"),
+        ("vault_address", "https://vault.test/v1"),
+        ("vault_address", "https://user@vault.test"),
+        ("vault_agent_image", "vault 1.21"),
+        ("vault_ca_file", "ca.crt"),
+        ("vault_agent_cpu", "0"),
+        ("vault_agent_memory", "64 MB"),
+        ("vault_agent_limit", "much"),
     ],
 )
 def test_what_is_wrong_is_named_by_its_variable_or_by_its_flag(
