@@ -14,14 +14,9 @@ from kernelsecret.validation import read_interceptor
 from webhook.admission.answer import Answer, Outcome
 from webhook.admission.mutate import unfit_answer
 from webhook.admission.review import MAX_BYTES, Request, Review, Unfit, allowed, denied, read, said_of
+from webhook.policy.judging import interceptor_problems, interceptor_warnings
 from webhook.policy.pods import Pod, read_pod
-from webhook.policy.rules import (
-    ephemeral_problems,
-    interceptor_problems,
-    interceptor_warnings,
-    pod_create_problems,
-    pod_update_problems,
-)
+from webhook.policy.rules import ephemeral_problems, pod_create_problems, pod_update_problems
 from webhook.policy.steps import Doubt, Refusal, Rule
 from webhook.policy.view import View
 
@@ -29,7 +24,7 @@ T = TypeVar("T")
 
 _DECODER: Final = msgspec.json.Decoder(Review[Raw])
 _INTERCEPTORS: Final = f"secretinterceptors.{GROUP}"
-_SHOWN: Final = 5
+_SHOWN: Final = 8
 """Refusals that one message names; the first is always among them."""
 
 
@@ -125,7 +120,7 @@ def _interceptor(request: Request[Raw], view: View) -> _Found:
         return _Found([Refusal(Rule.SPEC, problem.field, problem.why, problem.fix) for problem in error.problems])
     problems = interceptor_problems(interceptor)
     refusals = [Refusal(Rule.SPEC, problem.field, problem.why, problem.fix) for problem in problems]
-    warnings = [f"kernelsecret: {text}" for text in interceptor_warnings(interceptor)]
+    warnings = [f"kernelsecret: {text}" for text in interceptor_warnings(interceptor, view.vault_agent)]
     return _Found(refusals, interceptor.metadata.name, warnings, interceptor.metadata.name)
 
 

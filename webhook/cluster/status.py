@@ -140,7 +140,7 @@ class StatusController:
         for start in range(0, len(holding), _PART):
             part = holding[start : start + _PART]
             usage = add(usage, part, namespaces, lambda pod: self._given(pod, interceptor))
-            on_nodes.update(pod.node for pod in part)
+            on_nodes.update(pod.node for pod in part if pod.volumes)
             await asyncio.sleep(0)
         return usage, on_nodes
 
@@ -234,13 +234,13 @@ class StatusController:
     def _pod(self, key: str, old: UsingPod | None, new: UsingPod | None) -> None:
         if old is not None:
             self._pods.get(old.interceptor, {}).pop(key, None)
-            self._on_nodes[old.node] -= 1
+            self._on_nodes[old.node] -= bool(old.volumes)
             if not self._on_nodes[old.node]:
                 del self._on_nodes[old.node]
         if new is not None:
             self._pods.setdefault(new.interceptor, {})[key] = new
-            self._on_nodes[new.node] += 1
-        for node in {one.node for one in (old, new) if one is not None and one.node}:
+            self._on_nodes[new.node] += bool(new.volumes)
+        for node in {one.node for one in (old, new) if one is not None and one.node and one.volumes}:
             self.asking.changed(node)
         self._changed.set()
 

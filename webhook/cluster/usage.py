@@ -11,18 +11,21 @@ import msgspec
 from kernelsecret.interceptor import Mode, OnUnavailable, SecretInterceptor
 from kernelsecret.interceptor_status import Condition, InterceptorStatus
 from kernelsecret.names import (
+    ANNOTATION_CHOSEN_MODE,
     ANNOTATION_INJECT,
     ANNOTATION_INJECT_ANY,
     ANNOTATION_INTERCEPTOR,
+    CONTAINER_VAULT_AGENT,
     LABEL_ENGINE,
     LABEL_INJECT,
     LABEL_INJECT_ENABLED,
 )
 from webhook.cluster.objects import Interceptor, InvalidInterceptor
 from webhook.cluster.served import Summary
+from webhook.policy.judging import interceptor_problems
+from webhook.policy.modes import unusable
 from webhook.policy.pods import Volume
-from webhook.policy.rules import interceptor_problems
-from webhook.policy.served import engines_for
+from webhook.policy.served import ANYWHERE, needs
 from webhook.policy.volumes import our_volumes
 
 ACCEPTED: Final = "Accepted"
@@ -34,7 +37,8 @@ _OVER: Final = ("Succeeded", "Failed")
 
 
 class UsingPod(msgspec.Struct, frozen=True, gc=False):
-    """A pod that was injected and has not ended. `inject` is its own annotation, as it is now."""
+    """A pod that was injected and has not ended. `inject` is its own annotation, as it is now. One without `volumes`
+    has a Vault Agent of its own, of which the agents of the nodes know nothing."""
 
     namespace: str
     name: str
@@ -52,8 +56,13 @@ class _Meta(msgspec.Struct, frozen=True, gc=False):
     annotations: dict[str, str] | None = None
 
 
+class _Container(msgspec.Struct, frozen=True, gc=False):
+    name: str = ""
+
+
 class _Spec(msgspec.Struct, frozen=True, gc=False):
     volumes: tuple[Volume, ...] | None = None
+    init_containers: tuple[_Container, ...] | None = msgspec.field(name="initContainers", default=None)
     node_name: str = msgspec.field(name="nodeName", default="")
 
 
@@ -76,7 +85,11 @@ def read_using_pod(raw: bytes) -> UsingPod | None:
     annotations = pod.metadata.annotations or {}
     interceptor = annotations.get(ANNOTATION_INTERCEPTOR, "")
     volumes = len(our_volumes(pod.spec.volumes or ()))
-    if not interceptor or not volumes or pod.status.phase in _OVER:
+    holds = volumes or (
+        annotations.get(ANNOTATION_CHOSEN_MODE) == Mode.VAULT_AGENT
+        and any(one.name == CONTAINER_VAULT_AGENT for one in pod.spec.init_containers or ())
+    )
+    if not interceptor or not holds or pod.status.phase in _OVER:
         return None
     return UsingPod(
         pod.metadata.namespace,
@@ -90,12 +103,19 @@ def read_using_pod(raw: bytes) -> UsingPod | None:
 
 
 class Usage(NamedTuple):
-    """Sums over the pods of one interceptor; `unselected` are those that it would not be given to now."""
+    """Sums over the pods of one interceptor; `unselected` are those that it would not be given to now, `own` those
+    that have a Vault Agent of their own."""
 
     pods: int = 0
     volumes: int = 0
     namespaces: int = 0
     unselected: int = 0
+    own: int = 0
+
+    @property
+    def served(self) -> int:
+        """Those that the agents of their nodes serve."""
+        return self.pods - self.own
 
 
 def is_given(pod: UsingPod, interceptor: Interceptor, namespace_labels: Mapping[str, str] | None) -> bool:
@@ -131,14 +151,14 @@ def desired_status(
         _ready(interceptor, accepted.status == "True", engines),
         _in_use(usage),
         _unselected(interceptor, usage),
-        current(usage.pods, summary) or _as_it_was(before.get(CURRENT)),
+        current(usage.served, summary) or _as_it_was(before.get(CURRENT)),
     )
     was = interceptor.status.secrets if interceptor.status else ()
     return InterceptorStatus(
         conditions=tuple(_since(one, before.get(one.type), interceptor.metadata.generation, now) for one in conditions),
         volumes=usage.volumes,
         pods=usage.pods,
-        secrets=() if not usage.pods else was if summary is None else summary.secrets,
+        secrets=() if not usage.served else was if summary is None else summary.secrets,
     )
 
 
@@ -156,9 +176,12 @@ def _ready(interceptor: Interceptor, accepted: bool, engines: Mapping[str, int])
         return _condition(READY, False, "NotAccepted", f"see {ACCEPTED}")
     if interceptor.metadata.deletion_timestamp:
         return _condition(READY, False, "BeingDeleted", "no new pod is given it")
-    wanted = sorted({engine for mode in Mode for engine in engines_for(mode, interceptor.spec)})
-    able, total = sum(engines.get(engine, 0) for engine in wanted), sum(engines.values())
-    if able:
+    usable = [mode for mode in interceptor.spec.delivery.modes if unusable(mode, interceptor) is None]
+    every = [found for mode in usable if (found := needs(mode, interceptor.spec)) is not None]
+    wanted = sorted({engine for one in every for engine in one.engines})
+    total = sum(engines.values())
+    able = total if ANYWHERE in every else sum(engines.get(engine, 0) for engine in wanted)
+    if able or ANYWHERE in every:
         return _condition(READY, True, "NodesCanServe", f"{able} of {total} nodes can serve it")
     text = f"none of {total} nodes has the label {LABEL_ENGINE} with {' or '.join(wanted)}; look at the agents"
     return _condition(READY, False, "NoNodeCanServe", text)
@@ -168,13 +191,18 @@ def _in_use(usage: Usage) -> Condition:
     if not usage.pods:
         return _condition(IN_USE, False, "NoPods", "no pod holds it")
     pods, namespaces = _many(usage.pods, "pod"), _many(usage.namespaces, "namespace")
-    return _condition(IN_USE, True, "PodsHoldIt", f"{pods} in {namespaces}, {_many(usage.volumes, 'volume')}")
+    held = f"{pods} in {namespaces}, {_many(usage.volumes, 'volume')}"
+    if usage.own:
+        held += f", {usage.own} with a Vault Agent of their own"
+    return _condition(IN_USE, True, "PodsHoldIt", held)
 
 
 def _unselected(interceptor: Interceptor, usage: Usage) -> Condition:
     if not usage.unselected:
         return _condition(UNSELECTED, False, "AllGiven", "every pod that holds it is given it")
     are = f"{_many(usage.unselected, 'running pod')} {'is' if usage.unselected == 1 else 'are'} no longer given it"
+    if usage.own:
+        are += " (a Vault Agent of their own goes on for as long as Vault lets it)"
     if isinstance(interceptor, SecretInterceptor) and (
         interceptor.spec.delivery.on_unavailable is OnUnavailable.REFUSE
     ):
@@ -183,9 +211,10 @@ def _unselected(interceptor: Interceptor, usage: Usage) -> Condition:
 
 
 def current(pods: int, summary: Summary | None) -> Condition | None:
-    """Whether every pod has the newest version of every secret; None where that was not asked yet."""
+    """Whether every pod that agents of ours serve has the newest version of every secret; None where that was not
+    asked yet."""
     if not pods:
-        return _unknown(_NO_PODS, "no pod holds it")
+        return _unknown(_NO_PODS, "no agent of ours serves it to a pod")
     if summary is None:
         return None
     failing = [one for one in summary.secrets if one.failing]
@@ -239,10 +268,11 @@ def _many(count: int, what: str) -> str:
 
 def add(usage: Usage, pods: Iterable[UsingPod], namespaces: set[str], given: Callable[[UsingPod], bool]) -> Usage:
     """The sums with more pods of the same interceptor; `namespaces` collects where they are."""
-    count, volumes, _, unselected = usage
+    count, volumes, _, unselected, own = usage
     for pod in pods:
         count += 1
         volumes += pod.volumes
         unselected += not given(pod)
+        own += not pod.volumes
         namespaces.add(pod.namespace)
-    return Usage(count, volumes, len(namespaces), unselected)
+    return Usage(count, volumes, len(namespaces), unselected, own)

@@ -23,12 +23,14 @@ from webhook.cluster.objects import (
 )
 from webhook.policy.interceptors import Interceptors
 from webhook.policy.nodes import Node, Nodes
+from webhook.policy.vault_agent.settings import VaultAgentSettings
 
 
 class ClusterView:
     """Implements `webhook.policy.view.View`. `run` as a task; `stale` and `unsynced` tell the truth at any time."""
 
-    def __init__(self, client: ApiClient) -> None:
+    def __init__(self, client: ApiClient, vault_agent: VaultAgentSettings | None = None) -> None:
+        self.vault_agent = vault_agent
         self.nodes = Nodes()
         self.interceptors = Interceptors()
         self.invalid: dict[str, InvalidInterceptor] = {}

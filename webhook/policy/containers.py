@@ -64,7 +64,7 @@ def chosen_containers(
                 why = f"the interceptor {quoted(interceptor.metadata.name)} gives its files to {_said(listed)} only"
                 fix = "remove the mount of its volume"
                 raise Refusal(Rule.CONTAINERS, f"{place.field}.volumeMounts", why, fix, doubt=doubt)
-    earlier = _earlier(pod, holders)
+    earlier = earlier_containers(pod, holders)
     if earlier is not None:
         return earlier | holders, "chosen in an earlier call; containers added since then get nothing"
     allowed = frozenset(listed) if listed else present - PROXIES
@@ -81,7 +81,7 @@ def chosen_containers(
     return allowed | holders, f"all but the proxies {left_out}" if left_out else "all"
 
 
-def _earlier(pod: Pod, holders: frozenset[str]) -> frozenset[str] | None:
+def earlier_containers(pod: Pod, holders: frozenset[str]) -> frozenset[str] | None:
     """What our own annotation says, where the pod's mounts bear it out."""
     names = frozenset(split_names(pod.annotations.get(ANNOTATION_INJECTED_CONTAINERS, "")))
     return names if names and names <= holders else None

@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
 
-from kernelsecret.interceptor import SecretInterceptor
+from kernelsecret.interceptor import Mode, SecretInterceptor
 from kernelsecret.names import (
+    ANNOTATION_CHOSEN_MODE,
+    ANNOTATION_DECISION,
     ANNOTATION_INJECT,
     ANNOTATION_INJECT_ANY,
     ANNOTATION_INJECT_OFF,
+    ANNOTATION_INTERCEPTOR,
+    CONTAINER_VAULT_AGENT,
+    CONTAINER_VAULT_AGENT_INIT,
     EXCLUDED_NAMESPACES,
     LABEL_INJECT,
     LABEL_INJECT_ENABLED,
+    VOLUME_NAME,
 )
 from kernelsecret.problems import quoted
-from webhook.policy.choose import Choice, choose_mode
-from webhook.policy.containers import chosen_containers
-from webhook.policy.pods import Place, Pod, places
+from webhook.policy.choose import Choice, Reasons, choose_mode, mode_steps, said_mode
+from webhook.policy.containers import chosen_containers, earlier_containers
+from webhook.policy.operation import Operation
+from webhook.policy.pods import Mount, Place, Pod, places
+from webhook.policy.preload import is_whole, preload
 from webhook.policy.steps import ALL, Doubt, Refusal, Rule, Step, Verdict
+from webhook.policy.vault_agent.patch import operations as vault_agent_operations
 from webhook.policy.view import View
-from webhook.policy.volumes import check_mounts, check_volume, free_name, mount_path, mounts_of, our_volumes
+from webhook.policy.volumes import (
+    check_mounts,
+    check_volume,
+    free_name,
+    mount_path,
+    mounts_of,
+    our_volumes,
+    shim_volumes,
+)
 
 FIELD_INJECT = f"metadata.annotations[{ANNOTATION_INJECT}]"
 FIELD_NAMESPACE = f"namespace.metadata.labels[{LABEL_INJECT}]"
@@ -29,8 +46,9 @@ FIELD_NAMESPACE = f"namespace.metadata.labels[{LABEL_INJECT}]"
 class Injection(NamedTuple):
     """What a pod that is given secrets has, or gets.
 
-    `volume` is the name of ours, `has_volume` whether it is in the pod already; `containers` all names that have or
-    get the files, sorted; `to_mount` those places that still lack the mount.
+    `volume` is the name of ours, `has_volume` whether it is in the pod already (in mode `vault-agent` it comes with the
+    `extra`); `containers` all names that have or get the files, sorted; `to_mount` those places that still lack the
+    mount; `extra` what else the mode asks for that the pod lacks; `sentence` the decision in words.
     """
 
     interceptor: SecretInterceptor
@@ -40,6 +58,8 @@ class Injection(NamedTuple):
     containers: tuple[str, ...]
     to_mount: tuple[Place, ...]
     path: str
+    sentence: str
+    extra: tuple[Operation, ...] = ()
 
 
 class Decision(NamedTuple):
@@ -89,43 +109,107 @@ def _injection(pod: Pod, namespace: str, view: View, steps: list[Step], warnings
     interceptor, why = _interceptor(pod, namespace, labels, view)
     name = interceptor.metadata.name
     steps.append(Step(Rule.INTERCEPTOR, Verdict.YES, why))
-    choice = choose_mode(pod, interceptor, view.nodes)
-    steps.append(Step(Rule.MODE, Verdict.YES, f"mode `{choice.mode.value}`: {choice.why}"))
+    reasons: Reasons = {}
+    choice: Choice | None = None
+    try:
+        choice = choose_mode(pod, interceptor, view.nodes, view.vault_agent, reasons)
+    finally:
+        steps += mode_steps(interceptor, choice, reasons)
+    mode = choice.mode
 
-    volumes = pod.spec.volumes or ()
-    ours = our_volumes(volumes)
-    for index, volume in ours:
-        check_volume(index, volume, name)
-    volume_name = ours[0][1].name or "" if ours else free_name(volumes)
-    text = f"volume {quoted(volume_name)} " + ("is in the pod already" if ours else "is added")
+    volume_name, names, has_volume = _volume(pod, name, mode)
+    text = f"volume {quoted(volume_name)} " + ("is in the pod already" if has_volume else "is added")
     steps.append(Step(Rule.VOLUME, Verdict.YES, text))
 
-    all_places = tuple(places(pod.spec))
-    # A mount of our volume's name counts also while the volume is missing: it is the one that is added.
-    names = frozenset(volume.name or "" for _, volume in ours) if ours else frozenset((volume_name,))
-    holders = _holders(all_places, names, steps, warnings)
+    all_places = tuple(_own_places(pod, mode))
+    mounted = {place.name: found for place in all_places if (found := mounts_of(place, names))}
+    holders = frozenset(mounted)
     chosen, why = chosen_containers(pod, interceptor, all_places, holders)
     path = mount_path(name)
-    to_mount = tuple(place for place in all_places if place.name in chosen and place.name not in holders)
+    # The shim needs all of the volume in sight, to lead to it what sees a part.
+    have = (
+        holders if mode is not Mode.PRELOAD else {name for name, found in mounted.items() if any(map(is_whole, found))}
+    )
+    to_mount = tuple(place for place in all_places if place.name in chosen and place.name not in have)
     for place in to_mount:
         check_mounts(place, name, path)
     containers = tuple(sorted(chosen))
     steps.append(Step(Rule.CONTAINERS, Verdict.YES, f"{', '.join(map(quoted, containers))} at {path}: {why}"))
-    return Injection(interceptor, choice, volume_name, bool(ours), containers, to_mount, path)
+
+    extra: tuple[Operation, ...] = ()
+    if mode is Mode.PRELOAD:
+        holding = [place for place in all_places if place.name in chosen]
+        earlier = earlier_containers(pod, holders) or frozenset()
+        extra, notes = preload(pod, holding, names, path, interceptor.spec.delivery.preload.prefixes, earlier)
+    else:
+        notes = tuple(_never_rotate(all_places, mounted))
+        if mode is Mode.VAULT_AGENT:
+            assert view.vault_agent is not None
+            extra = tuple(vault_agent_operations(pod, interceptor, view.vault_agent, path))
+    steps += notes
+    warnings += (f"kernelsecret: {note.text}" for note in notes)
+    sentence = _sentence(pod, name, choice)
+    return Injection(interceptor, choice, volume_name, has_volume, containers, to_mount, path, sentence, extra)
 
 
-def _holders(
-    all_places: tuple[Place, ...], names: frozenset[str], steps: list[Step], warnings: list[str]
-) -> frozenset[str]:
-    holders = set()
+def _volume(pod: Pod, interceptor: str, mode: Mode) -> tuple[str, frozenset[str], bool]:
+    """The name of our volume, all names that it has, and whether it is there. Raises Refusal.
+
+    A mount of its name counts also while the volume is missing: it is the one that is added.
+    """
+    volumes = pod.spec.volumes or ()
+    if mode is not Mode.PRELOAD:
+        for index, _ in shim_volumes(volumes):
+            why = f"the shim is for pods in mode `{Mode.PRELOAD.value}`, and this one is in mode `{mode.value}`"
+            raise Refusal(Rule.VOLUME, f"spec.volumes[{index}].csi", why, "remove the volume")
+    if mode is Mode.VAULT_AGENT:
+        return VOLUME_NAME, frozenset((VOLUME_NAME,)), any(volume.name == VOLUME_NAME for volume in volumes)
+    ours = our_volumes(volumes)
+    for index, volume in ours:
+        check_volume(index, volume, interceptor)
+    if not ours:
+        name = free_name(volumes)
+        return name, frozenset((name,)), False
+    return ours[0][1].name or "", frozenset(volume.name or "" for _, volume in ours), True
+
+
+def _own_places(pod: Pod, mode: Mode) -> Iterator[Place]:
+    """The containers that may get the files: not those that admission adds to write them."""
+    if mode is not Mode.VAULT_AGENT:
+        return places(pod.spec)
+    return (
+        place for place in places(pod.spec) if place.name not in (CONTAINER_VAULT_AGENT, CONTAINER_VAULT_AGENT_INIT)
+    )
+
+
+def _never_rotate(all_places: Sequence[Place], mounted: Mapping[str, list[Mount]]) -> Iterator[Step]:
     for place in all_places:
-        for mount in mounts_of(place, names):
-            holders.add(place.name)
-            if mount.sub_path or mount.sub_path_expr:
+        for mount in mounted.get(place.name, ()):
+            if not is_whole(mount):
                 text = f"{place.field} mounts {quoted(mount.name or '')} by subPath, so it never sees a rotation"
-                steps.append(Step(Rule.MOUNT, Verdict.NOTE, text))
-                warnings.append(f"kernelsecret: {text}; mount the whole volume")
-    return frozenset(holders)
+                yield Step(Rule.MOUNT, Verdict.NOTE, f"{text}; mount the whole volume")
+
+
+MOST_SENTENCE: Final = 1024
+"""Characters of the annotation that says what was decided."""
+
+
+def _sentence(pod: Pod, interceptor: str, choice: Choice) -> str:
+    """What was decided, in the words of the call that decided it: a later one sees a pod with affinity."""
+    annotations = pod.annotations
+    said = annotations.get(ANNOTATION_DECISION, "")
+    if (
+        annotations.get(ANNOTATION_CHOSEN_MODE) == choice.mode.value
+        and annotations.get(ANNOTATION_INTERCEPTOR) == interceptor
+        and is_sentence(said, choice.mode.value)
+    ):
+        return said
+    return choice.sentence[:MOST_SENTENCE]
+
+
+def is_sentence(text: str, mode: str) -> bool:
+    """Whether a text can be the one that admission wrote about a mode."""
+    return text.startswith(said_mode(mode)) and len(text) <= MOST_SENTENCE
 
 
 def opted_in_labels(namespace: str, view: View) -> Mapping[str, str]:

@@ -13,7 +13,7 @@ from webhook.policy.pods import Pod
 from webhook.policy.rules import pod_create_problems, pod_problems
 from webhook.policy.steps import Refusal, Step
 from webhook.policy.view import View
-from webhook.policy.volumes import our_volumes
+from webhook.policy.volumes import holds_secrets
 
 
 class Outcome(StrEnum):
@@ -52,8 +52,10 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     interceptor: str = ""
     mode: str = ""
     engines: tuple[str, ...] = ()
+    idmapped: bool = False
     containers: tuple[str, ...] = ()
     mount_path: str = ""
+    decision: str = ""
     rules: tuple[RuleSaid, ...] = ()
     refusals: tuple[RuleRefused, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -81,9 +83,11 @@ def explain(pod: Pod, namespace: str, view: View, *, live: bool = False) -> Expl
         made,
         interceptor=injection.interceptor.metadata.name,
         mode=injection.choice.mode.value,
-        engines=injection.choice.engines,
+        engines=injection.choice.needs.engines,
+        idmapped=injection.choice.needs.idmapped,
         containers=injection.containers,
         mount_path=injection.path,
+        decision=injection.sentence,
     )
 
 
@@ -95,7 +99,7 @@ def _outcome(refusals: list[Refusal], decision: Decision) -> Outcome:
 
 def _differences(pod: Pod, namespace: str, view: View, decision: Decision) -> list[str]:
     """Where a pod that runs is not what admission would make of it now."""
-    if our_volumes(pod.spec.volumes or ()):
+    if holds_secrets(pod):
         if decision.injection is None:
             had = quoted(pod.annotations.get(ANNOTATION_INTERCEPTOR, ""))
             return [f"it holds the files of the interceptor {had}, and would be given none now"]

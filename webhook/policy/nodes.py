@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from kernelsecret.names import LABEL_ENGINE
+from kernelsecret.names import LABEL_ENGINE, LABEL_IDMAPPED
 from webhook.policy.pods import PodSpec
 from webhook.policy.scheduling import UNSCHEDULABLE, Constraints, Taint, read_constraints
+from webhook.policy.served import ANYWHERE, IDMAPPED, Needs
 
 _CORDONED = Taint(UNSCHEDULABLE, "", "NoSchedule")
 _REMEMBERED = 1024
@@ -40,20 +41,34 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return self.labels.get(LABEL_ENGINE, "")
 
     @property
+    def idmapped(self) -> bool:
+        """Whether it was seen to serve a pod with a user namespace of its own."""
+        return self.labels.get(LABEL_IDMAPPED) == IDMAPPED
+
+    def meets(self, needs: Needs) -> bool:
+        """Whether it has what a mode needs of a node."""
+        return needs == ANYWHERE or (self.engine in needs.engines and (self.idmapped or not needs.idmapped))
+
+    @property
     def all_taints(self) -> tuple[Taint, ...]:
         """With the one that a cordon stands for."""
         return (*self.taints, _CORDONED) if self.unschedulable else self.taints
 
 
 class Landing(NamedTuple):
-    """Where pods of given constraints can land: how many nodes, and how many of each engine ("" for none)."""
+    """Where pods of given constraints can land: how many nodes, how many of each engine ("" for none), and how many of
+    these can serve a pod with a user namespace of its own."""
 
     total: int
     engines: Mapping[str, int]
+    idmapped: Mapping[str, int]
 
-    def able(self, engines: Iterable[str]) -> int:
-        """How many of the nodes have one of the engines."""
-        return sum(self.engines.get(engine, 0) for engine in engines)
+    def able(self, needs: Needs) -> int:
+        """How many of the nodes have what a mode needs."""
+        if needs == ANYWHERE:
+            return self.total
+        counts = self.idmapped if needs.idmapped else self.engines
+        return sum(counts.get(engine, 0) for engine in needs.engines)
 
 
 class Nodes:
@@ -111,6 +126,7 @@ class Nodes:
     def _count(self, constraints: Constraints) -> Landing:
         tolerated: dict[tuple[Taint, ...], bool] = {}
         engines: Counter[str] = Counter()
+        idmapped: Counter[str] = Counter()
         for node in self._nodes.values():
             if not constraints.accept_labels(node.name, node.labels):
                 continue
@@ -120,7 +136,8 @@ class Nodes:
                 accepted = tolerated[taints] = constraints.accept_taints(taints)
             if accepted:
                 engines[node.engine] += 1
-        return Landing(engines.total(), engines)
+                idmapped[node.engine] += node.idmapped
+        return Landing(engines.total(), engines, idmapped)
 
     def _changed(self) -> None:
         self.generation += 1

@@ -8,20 +8,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from kernelsecret.interceptor import Mode
 from kernelsecret.names import (
     ANNOTATION_CHOSEN_MODE,
+    ANNOTATION_DECISION,
     ANNOTATION_INJECTED_CONTAINERS,
     ANNOTATION_INTERCEPTOR,
     ATTRIBUTE_INTERCEPTOR,
     DRIVER_NAME,
-    LABEL_ENGINE,
     LABEL_INJECTED,
     LABEL_INJECTED_YES,
 )
 from webhook.policy.decision import Injection
 from webhook.policy.operation import Operation, pointer
 from webhook.policy.pods import Pod
-from webhook.policy.scheduling import NodeRequirement, NodeTerm, read_affinity
+from webhook.policy.scheduling import NodeRequirement, read_affinity
+from webhook.policy.served import Needs
 
 _REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 
@@ -33,7 +35,8 @@ def operations(pod: Pod, injection: Injection) -> list[Operation]:
         *_mounts(injection),
         *_annotations(pod, injection),
         *_label(pod),
-        *engine_affinity(pod, injection.choice.engines),
+        *node_affinity(pod, injection.choice.needs),
+        *injection.extra,
     ]
 
 
@@ -43,11 +46,12 @@ def status_annotations(injection: Injection) -> dict[str, str]:
         ANNOTATION_INTERCEPTOR: injection.interceptor.metadata.name,
         ANNOTATION_CHOSEN_MODE: injection.choice.mode.value,
         ANNOTATION_INJECTED_CONTAINERS: ",".join(injection.containers),
+        ANNOTATION_DECISION: injection.sentence,
     }
 
 
 def _volume(pod: Pod, injection: Injection) -> Iterator[Operation]:
-    if injection.has_volume:
+    if injection.has_volume or injection.choice.mode is Mode.VAULT_AGENT:
         return
     csi = {
         "driver": DRIVER_NAME,
@@ -72,7 +76,7 @@ def _mounts(injection: Injection) -> Iterator[Operation]:
 
 _PATHS: Final[Mapping[str, str]] = {
     name: pointer("metadata", "annotations", name)
-    for name in (ANNOTATION_INTERCEPTOR, ANNOTATION_CHOSEN_MODE, ANNOTATION_INJECTED_CONTAINERS)
+    for name in (ANNOTATION_INTERCEPTOR, ANNOTATION_CHOSEN_MODE, ANNOTATION_INJECTED_CONTAINERS, ANNOTATION_DECISION)
 }
 
 
@@ -89,17 +93,17 @@ def _label(pod: Pod) -> Iterator[Operation]:
         yield Operation(pointer("metadata", "labels", LABEL_INJECTED), LABEL_INJECTED_YES)
 
 
-def engine_affinity(pod: Pod, engines: tuple[str, ...]) -> Iterator[Operation]:
-    """What makes the scheduler look only at nodes with one of the engines; nothing where it does, or where all will do.
+def node_affinity(pod: Pod, needs: Needs) -> Iterator[Operation]:
+    """What makes the scheduler look only at nodes that have what is needed; nothing where it does, or all will do.
 
     Terms are alternatives, so each must ask for it. One without requirements accepts no node, and must stay like that.
     """
-    if not engines:
+    if not needs.engines:
         return
-    wanted = {"key": LABEL_ENGINE, "operator": "In", "values": list(engines)}
+    wanted = [{"key": label, "operator": "In", "values": list(values)} for label, values in needs.labels]
     affinity = read_affinity(pod.spec.affinity)
     node = affinity.node_affinity if affinity else None
-    value: dict[str, Any] = {"nodeSelectorTerms": [{"matchExpressions": [wanted]}]}
+    value: dict[str, Any] = {"nodeSelectorTerms": [{"matchExpressions": wanted}]}
     if affinity is None:
         yield Operation("/spec/affinity", {"nodeAffinity": {_REQUIRED: value}})
     elif node is None:
@@ -108,14 +112,12 @@ def engine_affinity(pod: Pod, engines: tuple[str, ...]) -> Iterator[Operation]:
         yield Operation(f"/spec/affinity/nodeAffinity/{_REQUIRED}", value)
     else:
         for index, term in enumerate(node.required.node_selector_terms or ()):
-            if term.is_empty or _asks(term, engines):
+            if term.is_empty:
                 continue
             at = f"/spec/affinity/nodeAffinity/{_REQUIRED}/nodeSelectorTerms/{index}/matchExpressions"
             if term.match_expressions is None:
-                yield Operation(at, [wanted])
-            else:
-                yield Operation(f"{at}/-", wanted)
-
-
-def _asks(term: NodeTerm, engines: tuple[str, ...]) -> bool:
-    return NodeRequirement(LABEL_ENGINE, "In", engines) in (term.match_expressions or ())
+                yield Operation(at, wanted)
+                continue
+            for expression, (label, values) in zip(wanted, needs.labels, strict=True):
+                if NodeRequirement(label, "In", values) not in term.match_expressions:
+                    yield Operation(f"{at}/-", expression)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Raw
 
-from kernelsecret.names import ATTRIBUTE_INTERCEPTOR, DRIVER_NAME
+from kernelsecret.names import ATTRIBUTE_INTERCEPTOR, ATTRIBUTE_SHIM, CONTAINER_VAULT_AGENT, DRIVER_NAME
 
 ANNOTATION_MIRROR = "kubernetes.io/config.mirror"
 """Set by kubelet on the API server's picture of a static pod."""
@@ -32,10 +32,17 @@ class Mount(_Part, frozen=True, kw_only=True, gc=False):
 
 
 class Container(_Part, frozen=True, kw_only=True, gc=False):
-    """A container of any kind; a native sidecar is an init container."""
+    """A container of any kind; a native sidecar is an init container. Only a pod that needs it has its environment
+    decoded (`webhook.policy.environment`)."""
 
     name: str | None = None
     volume_mounts: tuple[Mount, ...] | None = None
+    env: Raw = Raw()
+    env_from: Raw = Raw()
+    image: Raw = Raw()
+    command: Raw = Raw()
+    args: Raw = Raw()
+    security_context: Raw = Raw()
 
 
 class Csi(_Part, frozen=True, kw_only=True, gc=False):
@@ -52,6 +59,18 @@ class Csi(_Part, frozen=True, kw_only=True, gc=False):
         """The interceptor that the volume names, empty where it names none."""
         return (self.volume_attributes or {}).get(ATTRIBUTE_INTERCEPTOR, "")
 
+    @property
+    def is_shim(self) -> bool:
+        """Whether it asks for the shim in place of secrets."""
+        return ATTRIBUTE_SHIM in (self.volume_attributes or ())
+
+
+class EmptyDir(_Part, frozen=True, kw_only=True, gc=False):
+    """A volume that is empty when the pod starts."""
+
+    medium: str | None = None
+    size_limit: Raw = Raw()
+
 
 class HostPath(_Part, frozen=True, kw_only=True, gc=False):
     """A volume that shows a path of the node."""
@@ -65,10 +84,12 @@ class Volume(_Part, frozen=True, kw_only=True, gc=False):
     name: str | None = None
     csi: Csi | None = None
     host_path: HostPath | None = None
+    empty_dir: EmptyDir | None = None
+    projected: Raw = Raw()
 
     @property
     def is_ours(self) -> bool:
-        """Whether our driver serves it."""
+        """Whether our driver serves it: secrets, or the shim."""
         return self.csi is not None and self.csi.driver == DRIVER_NAME
 
 
@@ -101,9 +122,16 @@ class PodSpec(_Part, frozen=True, kw_only=True, gc=False):
     host_users: bool | None = None
     os: Os | None = None
     service_account_name: str | None = None
+    share_process_namespace: bool | None = None
+    security_context: Raw = Raw()
     node_selector: Raw = Raw()
     tolerations: Raw = Raw()
     affinity: Raw = Raw()
+
+    @property
+    def has_vault_agent(self) -> bool:
+        """Whether an init container has the name of the one that admission adds in mode `vault-agent`."""
+        return any(one.name == CONTAINER_VAULT_AGENT for one in self.init_containers or ())
 
 
 class Pod(_Part, frozen=True, kw_only=True, gc=False):

@@ -9,17 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from kernelsecret.interceptor import (
-    EphemeralContainers,
-    Placement,
-    ReadAs,
-    SecretInterceptor,
-    Unenforced,
-    VaultMethod,
-)
+from kernelsecret.interceptor import EphemeralContainers, Mode, Placement
 from kernelsecret.names import (
     ANNOTATION_CHOSEN_MODE,
     ANNOTATION_CONTAINERS,
+    ANNOTATION_DECISION,
     ANNOTATION_INJECT,
     ANNOTATION_INJECTED_CONTAINERS,
     ANNOTATION_INTERCEPTOR,
@@ -28,17 +22,22 @@ from kernelsecret.names import (
     LABEL_INJECTED,
     LABEL_INJECTED_YES,
 )
-from kernelsecret.problems import Problem, quoted
+from kernelsecret.problems import quoted
 from webhook.policy.decision import FIELD_INJECT, Decision, Injection, asks, decide
 from webhook.policy.host_paths import host_path_refusals
-from webhook.policy.patch import engine_affinity, status_annotations
+from webhook.policy.patch import node_affinity, status_annotations
 from webhook.policy.pods import Pod
-from webhook.policy.served import SERVED_MODES, SERVED_SOURCES
 from webhook.policy.steps import Doubt, Refusal, Rule
+from webhook.policy.vault_agent.forged import changed, differences, leftovers
 from webhook.policy.view import View
-from webhook.policy.volumes import our_volumes
+from webhook.policy.volumes import given_by, holds_secrets
 
-STATUS_ANNOTATIONS: Final = (ANNOTATION_INTERCEPTOR, ANNOTATION_CHOSEN_MODE, ANNOTATION_INJECTED_CONTAINERS)
+STATUS_ANNOTATIONS: Final = (
+    ANNOTATION_INTERCEPTOR,
+    ANNOTATION_CHOSEN_MODE,
+    ANNOTATION_INJECTED_CONTAINERS,
+    ANNOTATION_DECISION,
+)
 WISHES: Final = (ANNOTATION_INJECT, ANNOTATION_MODE, ANNOTATION_CONTAINERS)
 
 
@@ -46,7 +45,7 @@ def pod_create_problems(pod: Pod, namespace: str, view: View) -> tuple[list[Refu
     """What is wrong with a pod after all mutating webhooks, and what would be decided about it now."""
     refusals, decision = pod_problems(pod, namespace, view)
     if decision.injection is not None:
-        refusals += _not_as_decided(pod, decision.injection)
+        refusals += _not_as_decided(pod, decision.injection, view)
     return refusals, decision
 
 
@@ -69,14 +68,16 @@ def _without_asking(pod: Pod) -> Iterator[Refusal]:
     for field, value in _status(pod):
         if value is not None:
             yield Refusal(Rule.STATUS, field, "is written by admission alone, and this pod does not opt in", opt_in)
-    for index, _ in our_volumes(pod.spec.volumes or ()):
-        at = f"spec.volumes[{index}].csi.driver"
-        yield Refusal(Rule.DRIVER, at, "is for pods that opt in, and this one does not", opt_in)
+    for index, volume in enumerate(pod.spec.volumes or ()):
+        if volume.is_ours:
+            at = f"spec.volumes[{index}].csi.driver"
+            yield Refusal(Rule.DRIVER, at, "is for pods that opt in, and this one does not", opt_in)
 
 
-def _not_as_decided(pod: Pod, injection: Injection) -> Iterator[Refusal]:
+def _not_as_decided(pod: Pod, injection: Injection, view: View) -> Iterator[Refusal]:
     """Where the pod is not what our patch makes of it."""
     found = dict(_status(pod))
+    mode = injection.choice.mode
     if not injection.has_volume and not any(found.values()):
         why = "the pod asks for secrets and was given none: the webhook was passed over, or what it did was undone"
         fix = "create the pod again; if that does not help, look for another webhook that takes volumes away"
@@ -88,6 +89,17 @@ def _not_as_decided(pod: Pod, injection: Injection) -> Iterator[Refusal]:
     elif lacking:
         why = f"our volume is not mounted in {', '.join(map(quoted, lacking))}"
         yield Refusal(Rule.INJECTED, "spec.containers", why, "create the pod again")
+    elif injection.extra:
+        why = f"what mode `{mode.value}` needs there is missing or was changed: another webhook undid it"
+        fix = "create the pod again; if that does not help, look for another webhook that changes it"
+        yield Refusal(Rule.INJECTED, _field(injection.extra[0].path), why, fix)
+    if mode is Mode.VAULT_AGENT:
+        assert view.vault_agent is not None
+        wrong = differences(pod, injection.interceptor, view.vault_agent, injection.path)
+    else:
+        wrong = leftovers(pod)
+    for problem in wrong:
+        yield Refusal(Rule.INJECTED, problem.field, problem.why, problem.fix)
     wanted: dict[str, str] = {**status_annotations(injection), LABEL_INJECTED: LABEL_INJECTED_YES}
     for (field, value), name in zip(_status(pod), (*STATUS_ANNOTATIONS, LABEL_INJECTED), strict=True):
         if value != wanted[name]:
@@ -95,18 +107,17 @@ def _not_as_decided(pod: Pod, injection: Injection) -> Iterator[Refusal]:
             why = f"{has}, but what the pod has is {quoted(wanted[name])}; it is written by admission alone"
             yield Refusal(Rule.STATUS, field, why, "remove it: admission writes it")
     if injection.interceptor.spec.delivery.placement is Placement.REQUIRE:
-        for operation in engine_affinity(pod, injection.choice.engines):
-            field = operation.path.removeprefix("/").replace("/", ".")
+        for operation in node_affinity(pod, injection.choice.needs):
             why = "placement is `require`, and the node affinity that goes with it is missing"
-            yield Refusal(Rule.INJECTED, field, why, "create the pod again")
+            yield Refusal(Rule.INJECTED, _field(operation.path), why, "create the pod again")
 
 
 def pod_update_problems(old: Pod, new: Pod, namespace: str) -> list[Refusal]:
-    """What may not change in a pod that exists. Its volumes cannot, so they say whether it was injected."""
+    """What may not change in a pod that exists. Its volumes and containers say whether it was injected: they cannot."""
     if namespace in EXCLUDED_NAMESPACES:
         return []
-    injected = bool(our_volumes(old.spec.volumes or ()))
-    refusals = []
+    injected = holds_secrets(old)
+    refusals = [Refusal(Rule.IMMUTABLE, one.field, one.why, one.fix) for one in changed(old, new)] if injected else []
     for (field, before), (_, after) in zip(_status(old), _status(new), strict=True):
         if before == after or (after is None and not injected):
             continue
@@ -134,12 +145,10 @@ def ephemeral_problems(old: Pod, new: Pod, namespace: str, view: View) -> list[R
     if not added or namespace in EXCLUDED_NAMESPACES:
         return []
     index = (new.spec.ephemeral_containers or ()).index(added[0])
-    for _, volume in our_volumes(old.spec.volumes or ()):
-        assert volume.csi is not None
-        name = volume.csi.interceptor
+    for name in given_by(old):
         interceptor = view.interceptors.get(name)
         if interceptor is None:
-            why = f"the pod holds a volume of the interceptor {quoted(name)}, which is not there to allow it"
+            why = f"the pod holds files of the interceptor {quoted(name)}, which is not there to allow it"
         elif interceptor.spec.access.ephemeral_containers is EphemeralContainers.ALLOW:
             continue
         else:
@@ -153,48 +162,6 @@ def ephemeral_problems(old: Pod, new: Pod, namespace: str, view: View) -> list[R
     return []
 
 
-def interceptor_problems(interceptor: SecretInterceptor) -> Iterator[Problem]:
-    """Why a well-formed interceptor cannot work with this version, or on any pod."""
-    spec = interceptor.spec
-    for index, secret in enumerate(spec.secrets):
-        for kind in secret.source.kinds:
-            if kind not in SERVED_SOURCES:
-                why = f"is not served by this version, which has {', '.join(SERVED_SOURCES)}"
-                yield Problem(f"spec.secrets[{index}].source.{kind}", why, "use another source")
-    first = spec.delivery.modes[:1] if spec.delivery.placement is Placement.REQUIRE else spec.delivery.modes
-    if not any(mode in SERVED_MODES for mode in first):
-        served = ", ".join(SERVED_MODES)
-        if spec.delivery.placement is Placement.REQUIRE:
-            why = f"{quoted(first[0])} is the one that spec.delivery.placement requires, and this version lacks it"
-        else:
-            why = "none of them is served by this version"
-        yield Problem("spec.delivery.modes", why, f"use {served}")
-    files = sum(len(secret.files) for secret in spec.secrets)
-    for bound, at in ((spec.limits.pod, "pod"), (spec.limits.namespace, "namespace")):
-        if files > bound.files:
-            why = f"{bound.files}, but spec.secrets has {files} files: no pod could have its volume"
-            yield Problem(f"spec.limits.{at}.files", why, f"allow at least {files}")
-
-
-def interceptor_warnings(interceptor: SecretInterceptor) -> list[str]:
-    """What its author should know of an interceptor that can work."""
-    spec, warnings = interceptor.spec, []
-    unserved = [mode for mode in spec.delivery.modes if mode not in SERVED_MODES]
-    if unserved:
-        warnings.append(f"spec.delivery.modes: {', '.join(unserved)} is passed over: this version does not serve it")
-    if spec.access.unenforced is Unenforced.ALLOW:
-        why = "on nodes that serve by `tmpfs` every process of the pod, and kubectl exec, can read the files"
-        warnings.append(f"spec.access.unenforced is allow: {why}")
-    for index, secret in enumerate(spec.secrets):
-        at = f"spec.secrets[{index}].source"
-        why = "every pod that is given this reads with the agent's own right, also where its account has none"
-        if secret.source.vault and secret.source.vault.auth.method is VaultMethod.APP_ROLE:
-            warnings.append(f"{at}.vault.auth.method is appRole: {why}")
-        if secret.source.kubernetes and secret.source.kubernetes.read_as is ReadAs.AGENT:
-            warnings.append(f"{at}.kubernetes.readAs is agent: {why}")
-    return warnings
-
-
 def _status(pod: Pod) -> list[tuple[str, str | None]]:
     """Field and value of each thing that admission alone writes."""
     found: list[tuple[str, str | None]] = [
@@ -202,6 +169,11 @@ def _status(pod: Pod) -> list[tuple[str, str | None]]:
     ]
     found.append((f"metadata.labels[{LABEL_INJECTED}]", pod.labels.get(LABEL_INJECTED)))
     return found
+
+
+def _field(path: str) -> str:
+    """A JSON Pointer, as people write it."""
+    return path.removeprefix("/").removesuffix("/-").replace("/", ".").replace("~1", "/").replace("~0", "~")
 
 
 def _change(before: str | None, after: str | None) -> str:

@@ -21,6 +21,7 @@ class Rule(StrEnum):
     CONTAINERS = "containers"
     VOLUME = "volume"
     MOUNT = "mount"
+    ENVIRONMENT = "environment"
     STATUS = "status"
     INJECTED = "injected"
     IMMUTABLE = "immutable"

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from webhook.policy.interceptors import Interceptors
 from webhook.policy.nodes import Nodes
+from webhook.policy.vault_agent.settings import VaultAgentSettings
 
 
 class View(Protocol):
@@ -21,6 +22,10 @@ class View(Protocol):
     def interceptors(self) -> Interceptors:
         """All valid interceptors that are known, with those that are being deleted."""
 
+    @property
+    def vault_agent(self) -> VaultAgentSettings | None:
+        """What mode `vault-agent` needs, None where it was not set."""
+
     def namespace_labels(self, name: str) -> Mapping[str, str] | None:
         """Labels of a namespace, None where it is not known."""
 
@@ -32,6 +37,7 @@ class FixedView:
     nodes: Nodes = field(default_factory=Nodes)
     interceptors: Interceptors = field(default_factory=Interceptors)
     namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    vault_agent: VaultAgentSettings | None = None
 
     def namespace_labels(self, name: str) -> Mapping[str, str] | None:
         """Labels of a namespace that was collected."""

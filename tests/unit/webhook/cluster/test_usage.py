@@ -167,12 +167,12 @@ def test_every_source_is_accepted_and_ready_where_a_node_can_serve(source: dict[
     assert told[READY] == ("True", "NodesCanServe")
 
 
-def test_what_this_version_does_not_serve_is_not_accepted() -> None:
+def test_one_that_can_work_on_no_pod_is_not_accepted() -> None:
     made = builders.interceptor(delivery={"modes": ["preload"]})
     told = desired_status(made, Usage(), ENGINES, NOW)
     assert conditions(told)[ACCEPTED] == ("False", "CannotWork")
     assert conditions(told)[READY] == ("False", "NotAccepted")
-    assert "spec.delivery.modes" in told.conditions[0].message
+    assert "spec.access.unenforced" in told.conditions[0].message
 
 
 def test_one_that_is_not_valid_says_why() -> None:

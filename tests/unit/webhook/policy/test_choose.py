@@ -117,13 +117,13 @@ def test_it_agrees_with_the_obvious_reading(spec: Any, described: list[dict[str,
         return
     choice = choose(pod(**spec), known(described), given_by)
     assert choice.mode is Mode.EBPF
-    assert choice.engines == (engines if expected == "affinity" else ())
+    assert choice.needs.engines == (engines if expected == "affinity" else ())
 
 
 @given(scheduling, node_lists())
 def test_require_never_depends_on_the_nodes(spec: Any, described: list[dict[str, Any]]) -> None:
     given_by = interceptor(delivery={"placement": "require"})
-    assert choose(pod(**spec), known(described), given_by).engines == BOTH
+    assert choose(pod(**spec), known(described), given_by).needs.engines == BOTH
 
 
 @given(scheduling, node_lists())
@@ -143,15 +143,15 @@ def test_what_is_remembered_is_what_is_found_anew(spec: Any, described: list[dic
 
 def test_a_pod_with_a_node_of_its_own_is_judged_by_that_node_alone() -> None:
     nodes = Nodes([node("a", "rewrite", taints=(Taint("x", "", "NoSchedule"),), unschedulable=True), node("b", "")])
-    assert choose(pod(nodeName="a"), nodes).engines == ()
-    assert choose(pod(nodeName="a"), nodes, interceptor(delivery={"placement": "require"})).engines == ()
+    assert choose(pod(nodeName="a"), nodes).needs.engines == ()
+    assert choose(pod(nodeName="a"), nodes, interceptor(delivery={"placement": "require"})).needs.engines == ()
     with pytest.raises(Refusal, match=r"kernelsecret\.io/engine is missing"):
         choose(pod(nodeName="b"), nodes, interceptor(delivery={"placement": "require"}))
 
 
 def test_tmpfs_counts_only_where_the_interceptor_waives_the_access_rule() -> None:
     nodes = Nodes([node("a", "tmpfs")])
-    assert choose(pod(), nodes, interceptor(access={"unenforced": "allow"})).engines == ()
+    assert choose(pod(), nodes, interceptor(access={"unenforced": "allow"})).needs.engines == ()
     with pytest.raises(Refusal, match="placement: require"):
         choose(pod(), nodes)
 
@@ -256,10 +256,10 @@ def test_a_pod_whose_requirements_would_stop_the_webhook_is_not_compared_with_ev
         spec["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
     choice = choose(pod(**spec), nodes)
     # It lands where it can be served, or waits: never on a node that nobody has looked at.
-    assert choice.engines == BOTH
+    assert choice.needs.engines == BOTH
     assert "too many requirements" in choice.why
     assert compared == 0
-    assert choose(pod(**spec), nodes, interceptor(delivery={"placement": "require"})).engines == BOTH
+    assert choose(pod(**spec), nodes, interceptor(delivery={"placement": "require"})).needs.engines == BOTH
 
 
 def test_hundreds_of_node_names_are_compared_as_ever() -> None:
@@ -268,5 +268,5 @@ def test_hundreds_of_node_names_are_compared_as_ever() -> None:
     expression = {"key": "metadata.name", "operator": "In", "values": names}
     required = {"nodeSelectorTerms": [{"matchFields": [expression]}]}
     choice = choose(pod(affinity={"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}), nodes)
-    assert choice.engines == ()
+    assert choice.needs.engines == ()
     assert "500 nodes" in choice.why

@@ -61,6 +61,7 @@ def test_the_documented_pod_gets_volume_mount_annotations_and_label() -> None:
         "kernelsecret.io/interceptor": NAME,
         "kernelsecret.io/chosen-mode": "ebpf",
         INJECTED: "app",
+        "kernelsecret.io/decision": "mode ebpf: it works on the only node that the pod can land on",
     }
     assert made["metadata"]["labels"] == {"app": "api", "kernelsecret.io/injected": "true"}
     assert "affinity" not in made["spec"]

@@ -15,7 +15,12 @@ from webhook.admission.answer import Outcome
 from webhook.admission.mutate import mutate
 from webhook.policy.view import FixedView
 
-OURS = ("kernelsecret.io/interceptor", "kernelsecret.io/chosen-mode", "kernelsecret.io/injected-containers")
+OURS = (
+    "kernelsecret.io/interceptor",
+    "kernelsecret.io/chosen-mode",
+    "kernelsecret.io/injected-containers",
+    "kernelsecret.io/decision",
+)
 
 
 def seen_with(described: Any) -> FixedView:

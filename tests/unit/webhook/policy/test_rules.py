@@ -289,10 +289,17 @@ def test_an_interceptor_that_works_is_allowed() -> None:
     [
         (spec_changed("secrets 0 source", {"vault": {"path": "kv/x"}}), "spec.secrets[0].source.vault.role: empty"),
         (spec_changed("secrets 0 files 0 key", ""), "spec.secrets[0].files[0]: needs exactly one of key and template"),
-        (spec_changed("delivery", {"modes": ["preload"]}), "spec.delivery.modes: none of them is served"),
+        (
+            spec_changed("delivery", {"modes": ["preload"]}),
+            "spec.access.unenforced: mode `preload` cannot hold the access rule, and that is not waived",
+        ),
+        (
+            changed(spec_changed("delivery", {"modes": ["vault-agent"]}), "spec access", {"unenforced": "allow"}),
+            "spec.secrets[0].source",
+        ),
         (
             spec_changed("delivery", {"modes": ["preload", "ebpf"], "placement": "require"}),
-            "spec.delivery.modes: 'preload' is the one that spec.delivery.placement requires",
+            "and it is the one that spec.delivery.placement requires",
         ),
         (
             changed(example(), "metadata name", "kubernetes.io"),
@@ -353,7 +360,7 @@ def test_what_a_pod_reads_with_its_own_right_comes_without_a_warning(source: Any
 
 
 def test_a_source_that_this_version_does_not_serve_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("webhook.policy.rules.SERVED_SOURCES", ("file", "vault"))
+    monkeypatch.setattr("webhook.policy.judging.SERVED_SOURCES", ("file", "vault"))
     rule, message = refusal(judged(spec_changed("secrets 0 source", {"kubernetes": {"name": "db"}})))
     assert rule == "spec"
     assert "spec.secrets[0].source.kubernetes: is not served by this version, which has file, vault" in message
