@@ -20,14 +20,18 @@ MOUNTS = MappingProxyType(
 )
 """Where Vault mounts each auth method unless told otherwise."""
 
+GIVEN = "token"
+"""How a reference says that it is read with a token that is there already."""
+
 _PARAMETER = "parameter."
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Identity:
-    """Whom Vault takes the agent for: one token each. `reader` is empty for an AppRole, which is nobody's pod."""
+    """Whom Vault takes us for: one token each. `reader` is empty for an AppRole, which is nobody's pod. Without a
+    `method` nobody logs in: the token is there already, and is somebody else's to end."""
 
-    method: VaultMethod
+    method: VaultMethod | None
     mount: str
     role: str
     reader: str = ""
@@ -36,6 +40,8 @@ class Identity:
     namespace: str = ""
 
     def __str__(self) -> str:
+        if self.method is None:
+            return "the token"
         who = f" as {self.reader}" if self.reader else f" with {self.credential}" if self.credential else ""
         return f"auth/{self.mount} role {self.role or '(default)'}{who}"
 
@@ -53,15 +59,27 @@ def vault_ref(source: VaultSource, namespace: str, account: str) -> SecretRef:
     auth = source.auth
     given = {
         "role": source.role,
-        "namespace": source.namespace,
-        "version": str(source.version) if source.version else "",
         "auth": "" if auth.method is VaultMethod.KUBERNETES else str(auth.method),
         "mount": "" if auth.mount == MOUNTS[auth.method] else auth.mount,
         "audience": "" if auth.audience == VaultAuth().audience else auth.audience,
         "credential": auth.credential,
-    } | {f"{_PARAMETER}{name}": value for name, value in source.parameters.items()}
+    }
+    return _ref(source, given, "" if auth.method is VaultMethod.APP_ROLE else f"{namespace}/{account}")
+
+
+def given_ref(source: VaultSource) -> SecretRef:
+    """The reference of what is read with a token that is there already: role and `auth` of the source mean nothing."""
+    return _ref(source, {"auth": GIVEN}, "")
+
+
+def _ref(source: VaultSource, login: dict[str, str], reader: str) -> SecretRef:
+    given = {
+        **login,
+        "namespace": source.namespace,
+        "version": str(source.version) if source.version else "",
+        **{f"{_PARAMETER}{name}": value for name, value in source.parameters.items()},
+    }
     query = urlencode(sorted((name, value) for name, value in given.items() if value or name.startswith(_PARAMETER)))
-    reader = "" if auth.method is VaultMethod.APP_ROLE else f"{namespace}/{account}"
     path = quote(source.path, safe="/")
     return SecretRef(SOURCE, f"{path}?{query}" if query else path, reader)
 
@@ -73,7 +91,8 @@ def request_of(ref: SecretRef) -> VaultRequest:
     path, _, query = ref.path.partition("?")
     given = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
     parameters = {name.removeprefix(_PARAMETER): given.pop(name) for name in list(given) if name.startswith(_PARAMETER)}
-    method = VaultMethod(given.get("auth", VaultMethod.KUBERNETES.value))
+    is_given = given.get("auth") == GIVEN
+    method = VaultMethod.KUBERNETES if is_given else VaultMethod(given.get("auth", VaultMethod.KUBERNETES.value))
     auth = VaultAuth(
         method=method,
         mount=given.get("mount", MOUNTS[method]),
@@ -88,6 +107,8 @@ def request_of(ref: SecretRef) -> VaultRequest:
         version=int(given.get("version", "0")),
         parameters=parameters,
     )
+    if is_given:
+        return VaultRequest(source, Identity(None, GIVEN, "", namespace=source.namespace))
     as_pod = method is not VaultMethod.APP_ROLE
     identity = Identity(
         method=method,

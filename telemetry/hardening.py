@@ -61,7 +61,8 @@ class Hardening:
         return {one.name: {"achieved": one.achieved, "detail": one.detail} for one in self.measures}
 
 
-def _prctl(option: int, value: int = 0) -> int:
+def prctl(option: int, value: int = 0) -> int:
+    """prctl(2) with one argument. Raises OSError."""
     result = int(_libc.prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)))
     if result < 0:
         number = ctypes.get_errno()
@@ -79,8 +80,8 @@ def _own(name: str) -> str:
 
 
 def _not_dumpable() -> tuple[bool, str]:
-    _prctl(PR_SET_DUMPABLE, 0)
-    return _prctl(
+    prctl(PR_SET_DUMPABLE, 0)
+    return prctl(
         PR_GET_DUMPABLE
     ) == 0, "no core dump, and no other process without CAP_SYS_PTRACE can attach or read the memory"
 
@@ -119,7 +120,7 @@ def _private_files() -> tuple[bool, str]:
 
 
 def _no_new_privileges() -> tuple[bool, str]:
-    _prctl(PR_SET_NO_NEW_PRIVS, 1)
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
     # It holds for this thread and those it starts: look whether another one was there before.
     for task in Path("/proc/self/task").iterdir():
         if status_field((task / "status").read_text(), "NoNewPrivs") != "1":

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from agent.model import Observer, SecretRef, SecretVersion, SourceFacts
@@ -23,7 +23,7 @@ from agent.sources.tracker import Tracker
 from agent.sources.watches import Watches
 from kernelsecret.errors import Code, Refused
 from kernelsecret.plain import relative_path_problem
-from kernelsecret.problems import shown
+from kernelsecret.problems import quoted, shown
 
 _ROUNDS = 64
 """Reads of the event queue before others on the loop get their turn."""
@@ -36,11 +36,15 @@ class FileSource:
 
     name = "file"
 
-    def __init__(self, root: Path) -> None:
-        """`root` is absolute; it may be away for a time. It may be a link, which is followed at each look."""
+    def __init__(self, root: Path, only: Mapping[str, Collection[str]] | None = None) -> None:
+        """`root` is absolute; it may be away for a time. It may be a link, which is followed at each look.
+
+        `only`: for a secret's path the keys that it has, where not every file of its folder is one.
+        """
         if not root.is_absolute():
             raise ValueError("the root of secrets must be an absolute path")
         self._root = root
+        self._only = only or {}
         self._watches: Watches[Tracker] | None = None
         self._trackers: dict[SecretRef, Tracker] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -58,7 +62,7 @@ class FileSource:
                 await asyncio.sleep(_BUSY_WAIT_S)
             try:
                 with secret_folder(self._root, ref.path) as folder:
-                    outcomes = read_folder(folder)
+                    outcomes = read_folder(folder, only=self._only.get(ref.path))
             except OSError as error:
                 raise refusal_of(error, str(ref)) from error
             values = {name: outcome.data for name, outcome in outcomes.items() if isinstance(outcome, Value)}
@@ -69,7 +73,9 @@ class FileSource:
             if not outcomes:
                 break
         if not outcomes:
-            raise Refused(Code.NOT_FOUND, str(ref), "the folder has no keys", "put a file in it for each key")
+            wanted = ", ".join(quoted(name) for name in sorted(self._only.get(ref.path, ())))
+            why = f"the folder has no {wanted}" if wanted else "the folder has no keys"
+            raise Refused(Code.NOT_FOUND, str(ref), why, "put a file in it for each key")
         busy = next(name for name, outcome in sorted(outcomes.items()) if not isinstance(outcome, Value))
         why = "somebody has it open for writing"
         raise Refused(Code.UNAVAILABLE, f"{ref}[{shown(busy)}]", why, "it is taken when the writer closes it")
@@ -136,7 +142,7 @@ class FileSource:
                 self._watches = Watches()
                 self._loop = loop
                 loop.add_reader(self._watches.fd, self._readable)
-            tracker = Tracker(self._root, ref, self._watches, loop)
+            tracker = Tracker(self._root, ref, self._watches, loop, self._only.get(ref.path))
             tracker.start()
             self._trackers[ref] = tracker
         return tracker

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from agent.sources.keys import DATA, MAX_KEYS, Busy, Outcome, Value, names_in, take
+from agent.sources.keys import DATA, MAX_KEYS, Busy, Missing, Outcome, Value, names_in, take
 from agent.sources.system import open_beneath
 from kernelsecret.errors import Code, Refused
 
@@ -38,16 +38,19 @@ def secret_folder(root: Path, path: str) -> Iterator[int]:
         os.close(fd)
 
 
-def read_folder(folder: int, known: Collection[str] = ()) -> dict[str, Outcome]:
-    """Every key of the folder, and what became of the known ones. Raises OSError.
+def read_folder(folder: int, known: Collection[str] = (), only: Collection[str] | None = None) -> dict[str, Outcome]:
+    """Every key of the folder, or those of `only` that are there, and what became of the known ones. Raises OSError.
 
     With `..data` all keys are of one target of it: where it is swapped meanwhile, everything is read again.
     """
     for _ in range(_TRIES):
         before = _target(folder)
-        names, bad = names_in(folder)
+        names, bad = names_in(folder) if only is None else ([], {})
         wanted = [*known, *[name for name in names if name not in known][: max(1, MAX_KEYS + 1 - len(known))]]
         outcomes: dict[str, Outcome] = {name: take(folder, name) for name in wanted} | bad
+        for name in set(only or ()) - outcomes.keys():
+            if not isinstance(outcome := take(folder, name), Missing):
+                outcomes[name] = outcome
         if _target(folder) == before:
             return outcomes
     # Swapped faster than it can be read: the next event finds it at rest.

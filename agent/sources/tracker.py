@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from agent.model import SecretRef, SecretVersion, SourceFacts
@@ -27,13 +27,21 @@ _GONE = In.DELETE_SELF | In.MOVE_SELF | In.UNMOUNT | In.IGNORED
 class Tracker:
     """Watches one secret, and tells its subscriptions."""
 
-    def __init__(self, root: Path, ref: SecretRef, watches: Watches[Tracker], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        root: Path,
+        ref: SecretRef,
+        watches: Watches[Tracker],
+        loop: asyncio.AbstractEventLoop,
+        only: Collection[str] | None = None,
+    ) -> None:
         self._audience = Audience(ref, loop)
         self.subscriptions = self._audience.subscriptions
         self._root = root
         self._ref = ref
         self._chain = Chain(root, ref.path, watches, self)
         self._loop = loop
+        self._only = only
         self._book = Book()
         self._identity: tuple[int, int] | None = None
         self._lost = ""
@@ -81,11 +89,15 @@ class Tracker:
             return name == place.next
         elif place.role is Role.OWN and name == DATA:
             self._everything = True
-        elif not name or name.startswith("..") or event.mask & In.ISDIR:
+        elif not name or name.startswith("..") or event.mask & In.ISDIR or self._is_foreign(name):
             return False
         else:
             return self._note_name(name, event)
         return True
+
+    def _is_foreign(self, name: str) -> bool:
+        """Whether the file is none of this secret's."""
+        return self._only is not None and name not in self._only
 
     def _note_name(self, name: str, event: Event) -> bool:
         if event.mask & In.MOVED_FROM and self._book.heard_of(name):
@@ -138,7 +150,7 @@ class Tracker:
             if another:
                 self._book.replaced()
                 self._candidates.clear()
-            outcomes = read_folder(folder, self._book.known)
+            outcomes = read_folder(folder, self._book.known, self._only)
             self._identity = found.st_dev, found.st_ino
             self._everything = False
         finally:

@@ -29,6 +29,25 @@ class Auth(msgspec.Struct, frozen=True):
         return "Auth(...)"
 
 
+class GivenToken(msgspec.Struct, frozen=True):
+    """What Vault says of a token that looks itself up. `expire_time` is null for one without end."""
+
+    ttl: int = 0
+    accessor: str = ""
+    renewable: bool = False
+    type: str = ""
+    num_uses: int = 0
+    expire_time: str | None = None
+
+    @property
+    def ends(self) -> bool:
+        """Whether it ends at all."""
+        return self.expire_time is not None
+
+    def __repr__(self) -> str:
+        return "GivenToken(...)"
+
+
 class Envelope(msgspec.Struct, frozen=True):
     """Every answer of Vault's API, as far as it is used."""
 
@@ -134,6 +153,15 @@ def answer(path: str, found: Envelope, token: str) -> Answer:
         found.warnings or (),
         token,
     )
+
+
+def given_token(answer: Any, where: str) -> GivenToken:
+    """What a token's look at itself says. Raises VaultError (BAD_ANSWER) where it is none."""
+    try:
+        return msgspec.convert(answer["data"], GivenToken)
+    except (msgspec.ValidationError, KeyError, TypeError):
+        why = "the answer to a token's look at itself is none"
+        raise VaultError(Kind.BAD_ANSWER, where, why, "is it Vault?") from None
 
 
 def body_of(parameters: Mapping[str, Any]) -> bytes:

@@ -137,6 +137,10 @@ class VaultClient:
         """
         self._tokens.forget(identity)
 
+    async def left(self) -> None:
+        """Wait until the tokens of all that are forgotten are revoked, however long Vault is away."""
+        await self._tokens.left()
+
     async def close(self) -> None:
         """Ask nothing more. Tokens live on, in Vault and in the Safe, for the agent that comes next."""
         await self._tokens.close()

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from agent.model import Safe
 from agent.sources.vault.answers import TokenFacts
 from agent.sources.vault.availability import Availability
@@ -123,7 +125,8 @@ class Keeper:
         self._room.safe.drop(safe_name(self._room.address, self.identity))
 
     async def _revoke(self, held: Held) -> None:
-        while held.revocable and held.ends_s > self._room.wall_clock():
+        is_ours = self.identity.method is not None
+        while is_ours and held.revocable and held.ends_s > self._room.wall_clock():
             try:
                 await self._room.logins.revoke(self.identity, held.token)
             except VaultError as error:
@@ -162,6 +165,12 @@ class Keeper:
         self._backoff.reset()
         now = room.wall_clock()
         before, self._held = self._held, granted(auth, now)
+        if before is not None and before.token == self._held.token:  # a given one, which is what there is
+            self._held = msgspec.structs.replace(self._held, name=before.name)
+            self._gone = False
+            self._save()
+            self._schedule()
+            return self._held
         left = before.ends_s if before is not None and not self._gone and before.ends_s > now else 0.0
         self._gone = False
         self._old = tuple(one for one in self._old if one.ends_s > now)

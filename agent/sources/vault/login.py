@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from agent.credentials import Credentials
-from agent.sources.vault.answers import Auth
+from agent.sources.vault.answers import Auth, given_token
 from agent.sources.vault.bridge import Bridge, Declined
 from agent.sources.vault.errors import Kind, VaultError
 from agent.sources.vault.login_refusal import login_refusal
@@ -56,6 +56,8 @@ class Logins:
 
     async def log_in(self, identity: Identity) -> Auth:
         """A new token, by the pod's newest token or the AppRole's files as they are now."""
+        if identity.method is None:
+            return await self._given(identity)
         attempt = self._attempt(identity)
         try:
             auth = await self._auth(attempt.call, "", identity)
@@ -66,6 +68,31 @@ class Logins:
             why = f"the role {quoted(identity.role)} gives tokens that end after {auth.num_uses} uses"
             raise VaultError(Kind.LOGIN, "source.vault.role", why, "set its token_num_uses to 0")
         return auth
+
+    async def _given(self, identity: Identity) -> Auth:
+        """A token that somebody else has logged in for, as Vault says that it is."""
+        token = self._credential(identity)
+
+        def call(adapter: Any) -> Any:
+            from hvac.api.auth_methods import Token
+
+            tokens: Any = Token(adapter=adapter)
+            return tokens.lookup_self()
+
+        try:
+            answer = await self._bridge.run(call, self._require_up, token, identity.namespace)
+        except Declined as declined:
+            error = self._declined(declined, identity, "auth/token/lookup-self", token)
+            if error.kind is Kind.DENIED:  # its policies do not let it look at itself: it lasts while it lasts
+                return Auth(token)
+            raise error from None
+        found = given_token(answer, self._where)
+        if found.num_uses:
+            why = f"ends after {found.num_uses} uses"
+            raise VaultError(Kind.LOGIN, "token", why, "bring one without a limit of uses")
+        if found.ends and found.ttl <= 0:
+            raise VaultError(Kind.LOGIN, "token", f"that of {identity} has ended")
+        return Auth(token, found.accessor, found.ttl if found.ends else 0, found.renewable, found.type)
 
     async def renew(self, identity: Identity, token: str) -> Auth:
         """Let a token live on."""
@@ -116,7 +143,7 @@ class Logins:
     def _attempt(self, identity: Identity) -> _Attempt:
         match identity.method:
             case VaultMethod.KUBERNETES:
-                jwt = self._pod_token(identity)
+                jwt = self._credential(identity)
 
                 def by_kubernetes(adapter: Any) -> Any:
                     from hvac.api.auth_methods import Kubernetes
@@ -125,7 +152,7 @@ class Logins:
 
                 return _Attempt(by_kubernetes, (jwt,))
             case VaultMethod.JWT:
-                jwt = self._pod_token(identity)
+                jwt = self._credential(identity)
 
                 def by_jwt(adapter: Any) -> Any:
                     from hvac.api.auth_methods import JWT
@@ -143,7 +170,10 @@ class Logins:
 
                 return _Attempt(by_approle, (role_id, secret_id))
 
-    def _pod_token(self, identity: Identity) -> str:
+            case None:
+                raise AssertionError("nobody logs in for a token that is given")
+
+    def _credential(self, identity: Identity) -> str:
         try:
             return self._credentials.token(identity.reader, identity.audience).token
         except Refused as lack:

@@ -76,6 +76,7 @@ class VaultSource:
         self._all = Known()
         self._parked: set[Watched] = set()
         self._closed = False
+        self._over = asyncio.Event()
         self._not_up = client.availability.on_up(self._up)
         client.on_new_token(self._new_token)
         self._sweeping = self._loop.call_later(sweep_s, self._sweep)
@@ -139,6 +140,16 @@ class VaultSource:
         if watched and watched.leases and watched.leases.all_read(label):
             self._plan(watched)
 
+    async def end(self) -> None:
+        """Nobody wants anything any more: wait until every lease is revoked, however long Vault is away. The client
+        then forgets whoever read."""
+        for watched in self._all:
+            silence(watched.subscriptions)
+            self._end(watched)
+        if tuple(self._all):
+            self._over.clear()
+            await self._over.wait()
+
     async def close(self) -> None:
         """Ask nothing more, and tell nothing. Leases live on, in the Safe, for the agent that comes next."""
         self._closed = True
@@ -173,6 +184,8 @@ class VaultSource:
         self._parked.discard(watched)
         self._records.drop(watched.asked.ref)
         self._all.drop(watched)
+        if not tuple(self._all):
+            self._over.set()
         if not self._all.of(watched.asked.identity):
             self._client.forget(watched.asked.identity)
 

@@ -71,6 +71,12 @@ class Tokens:
         self._leaving[identity] = task
         task.add_done_callback(lambda done: self._left(identity, done))
 
+    async def left(self) -> None:
+        """Wait until the tokens of all that are forgotten are revoked."""
+        while self._leaving:
+            await asyncio.wait(tuple(self._leaving.values()))
+            await asyncio.sleep(0)  # who is done takes itself out
+
     async def close(self) -> None:
         """Keep nothing alive any longer."""
         logins = [login for keeper in self._keepers.values() if (login := keeper.stop()) is not None]
