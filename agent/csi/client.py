@@ -15,7 +15,7 @@ from agent.csi import request as keys
 from agent.csi.tokens import TOKENS_KEY
 from agent.csi.wire import csi_pb2, pluginregistration_pb2
 from agent.model import PodRef
-from kernelsecret.names import ATTRIBUTE_INTERCEPTOR
+from kernelsecret.names import ATTRIBUTE_INTERCEPTOR, ATTRIBUTE_SHIM, ATTRIBUTE_SHIM_YES
 
 _Out = TypeVar("_Out", bound=Message)
 
@@ -91,16 +91,17 @@ def publish_message(
     volume_id: str,
     target_path: Path,
     pod: PodRef,
-    interceptor: str,
+    interceptor: str | None,
     *,
     fs_group: int | None = None,
     tokens_json: str | None = None,
 ) -> csi_pb2.NodePublishVolumeRequest:
-    """The message that kubelet 1.36 sends for a read-only inline volume with pod information."""
+    """The message that kubelet 1.36 sends for a read-only inline volume with pod information. Without an interceptor it
+    is the volume of the shim."""
     mount = csi_pb2.VolumeCapability.MountVolume(volume_mount_group="" if fs_group is None else str(fs_group))
     mode = csi_pb2.VolumeCapability.AccessMode(mode=csi_pb2.VolumeCapability.AccessMode.SINGLE_NODE_WRITER)
     context = {
-        ATTRIBUTE_INTERCEPTOR: interceptor,
+        **({ATTRIBUTE_SHIM: ATTRIBUTE_SHIM_YES} if interceptor is None else {ATTRIBUTE_INTERCEPTOR: interceptor}),
         keys.POD_NAMESPACE: pod.namespace,
         keys.POD_NAME: pod.name,
         keys.POD_UID: pod.uid,

@@ -5,14 +5,23 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from agent.csi.client import target_path_of
 from agent.model import PodRef
-from kernelsecret.names import API_VERSION, ATTRIBUTE_INTERCEPTOR
+from kernelsecret.names import (
+    ANNOTATION_CHOSEN_MODE,
+    ANNOTATION_INJECT,
+    API_VERSION,
+    ATTRIBUTE_INTERCEPTOR,
+    ATTRIBUTE_SHIM,
+    ATTRIBUTE_SHIM_YES,
+    DRIVER_NAME,
+    VOLUME_SHIM,
+)
 
 NODE = "node1"
 VOLUME, SECOND_VOLUME = "secrets", "more"
@@ -24,7 +33,8 @@ class Pod:
     """A pod as kubelet knows it, and the volume of ours that it has."""
 
     ref: PodRef
-    interceptor: str
+    interceptor: str | None
+    """None for the volume of the shim."""
     target: Path
     volume_id: str = field(default_factory=lambda: f"csi-{uuid.uuid4().hex}{uuid.uuid4().hex}")
 
@@ -96,10 +106,31 @@ class Tree:
 
     def annotate(self, pod: Pod, inject: str) -> None:
         """Another `inject` annotation on a pod that runs."""
+        self.change_pod(pod, lambda thing: thing["metadata"]["annotations"].update({ANNOTATION_INJECT: inject}))
+
+    def change_pod(self, pod: Pod, change: Callable[[dict[str, Any]], None]) -> None:
+        """The pod's object, as if the API server had another one."""
         path = f"{pod.ref.namespace}.{pod.ref.name}"
         thing = json.loads((self.cluster / "pods" / f"{path}.yaml").read_text())
-        thing["metadata"]["annotations"]["kernelsecret.io/inject"] = inject
+        change(thing)
         self._write("pods", path, thing)
+
+    def preload(self, pod: Pod, mode: str = "preload") -> Pod:
+        """What admission adds for the mode: the annotation, and the shim's volume, which is returned."""
+        csi = {
+            "driver": DRIVER_NAME,
+            "readOnly": True,
+            "volumeAttributes": {ATTRIBUTE_SHIM: ATTRIBUTE_SHIM_YES},
+        }
+
+        def change(thing: dict[str, Any]) -> None:
+            thing["metadata"]["annotations"][ANNOTATION_CHOSEN_MODE] = mode
+            thing["spec"]["volumes"].append({"name": VOLUME_SHIM, "csi": csi})
+
+        self.change_pod(pod, change)
+        target = target_path_of(self.kubelet, pod.ref.uid, VOLUME_SHIM)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return Pod(pod.ref, None, target)
 
     def pod(
         self, name: str, interceptor: str, *, namespace: str = NAMESPACE, account: str = "web", **registered: str

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import stat
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from agent.delivery.state import VolumeState
 from agent.delivery.tmpfs_engine import TmpfsEngine
 from agent.model import AccessRule, FilePlan, FileRead, PodRef, SecretRef, SecretVersion, VolumePlan
 from kernelsecret.errors import Refused
+from kernelsecret.interceptor import Mode
 from tests.kernel.harness.values import pattern
 
 DB = SecretRef("file", "db")
@@ -109,6 +111,29 @@ def test_a_sub_path_is_refused_because_it_would_be_stale_for_ever(place: Place) 
     with pytest.raises(Refused, match="subPath"):
         place.begin({"user": b"alice"}, uses_sub_path=True)
     assert list(place.root.iterdir()) == []
+
+
+def test_a_sub_path_is_taken_in_the_mode_preload_and_its_mount_keeps_the_old_value(
+    place: Place, tmp_path: Path
+) -> None:
+    place.begin({"user": b"alice"}, uses_sub_path=True, mode=Mode.PRELOAD)
+    alone = tmp_path / "user"
+    alone.touch()
+    subprocess.run(["mount", "--bind", (place.target / "user").resolve(), alone], check=True)
+    try:
+        place.rotate(user=b"bob")
+        assert ((place.target / "user").read_bytes(), alone.read_bytes()) == (b"bob", b"alice")
+    finally:
+        mounts.unmount(alone)
+
+
+def test_a_reader_in_the_middle_of_a_file_reads_the_rest_of_it_after_a_rotation(place: Place) -> None:
+    place.begin({"user": b"alice"})
+    with (place.target / "user").open("rb", buffering=0) as file:
+        assert file.read(2) == b"al"
+        place.rotate(user=b"bob")
+        assert file.read() == b"ice"
+    assert (place.target / "user").read_bytes() == b"bob"
 
 
 def test_of_an_ordinary_file_nobody_knows_who_has_read_it(place: Place) -> None:
