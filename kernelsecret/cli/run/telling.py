@@ -1,0 +1,42 @@
+"""What is said on standard error while COMMAND runs: seldom, once for each outage, and never a value."""
+
+from __future__ import annotations
+
+from agent.sources.vault.errors import VaultError
+from agent.vault_ref import Identity
+from kernelsecret.cli.failures import say
+from kernelsecret.cli.run.login import in_our_words
+from kernelsecret.errors import said
+
+
+class Telling:
+    """Implements `agent.sources.vault.events.VaultEvents`."""
+
+    def __init__(self) -> None:
+        self.down = ""
+        """Why Vault is away; what each secret says of that is not said again."""
+        self._failing = ""
+
+    def failed(self, error: VaultError) -> None:
+        """Each secret says what it met."""
+
+    def went_down(self, error: VaultError) -> None:
+        """Nothing is asked until it serves again."""
+        self.down = str(error)
+        say(f"Vault is away: {in_our_words(str(error))}; COMMAND keeps the last values")
+
+    def came_up(self, away_s: float) -> None:
+        """It serves again."""
+        self.down = ""
+        say(f"Vault serves again after {away_s:.0f} s")
+
+    def logged_in(self, identity: Identity, *, again: bool) -> None:
+        """Nobody need know."""
+        self._failing = ""
+
+    def token_failing(self, identity: Identity, error: Exception) -> None:
+        """The token cannot be renewed, replaced or revoked."""
+        text = in_our_words(said(error))
+        if text != self._failing:
+            self._failing = text
+            say(f"the login to Vault is failing ({identity}): {text}")
