@@ -14,7 +14,7 @@ ARGS ?=
 PY := .venv/bin/python
 say = printf '\033[1m==> %s\033[0m\n' '$(1)'
 
-.PHONY: help demo test test-fast test-kernel test-apiserver test-vault test-kernels parts lint format bench build environment lock clean
+.PHONY: help demo test test-fast test-preload test-kernel test-apiserver test-vault test-kernels parts lint format bench build environment lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,11 +30,16 @@ build: environment ## Compile the BPF programs, the shim, the libbpf binding and
 demo: build ## Show a secret rotated under running programs (as root: from the kernel; else: on tmpfs)
 	@exec .venv/bin/kernelsecret-ctl demo $(ARGS)
 
-test: parts test-fast test-kernel test-apiserver test-vault ## All tests, the fast ones first (with CI=true what cannot run here fails)
+test: parts test-fast test-preload test-kernel test-apiserver test-vault ## All tests, the fast ones first (with CI=true what cannot run here fails)
 
 test-fast: build ## Unit and contract tests: no root needed
 	@$(call say,unit and contract tests)
 	@$(PY) -m pytest tests/unit tests/contract $(ARGS)
+
+test-preload: build ## Tests of the preloaded shim, with glibc, musl and sanitizers (no root needed)
+	@if [ "$$(id -u)" = 0 ] || [ "$${CI:-}" = true ]; then scripts/apt.sh test; fi
+	@$(call say,tests of the shim)
+	@$(PY) -m pytest tests/preload $(ARGS)
 
 test-kernel: build ## Tests on the running kernel (need root and BPF; elsewhere skipped, with the reason)
 	@if [ "$$(id -u)" = 0 ] || [ "$${CI:-}" = true ]; then scripts/apt.sh test; fi

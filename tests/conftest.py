@@ -10,7 +10,7 @@ from hypothesis import settings
 
 from tests.needs import kernel_lacks, need
 
-TIERS = ("unit", "contract", "kernel", "agent", "apiserver", "vault", "kernels")
+TIERS = ("unit", "contract", "preload", "kernel", "agent", "apiserver", "vault", "kernels")
 ON_THE_KERNEL = ("kernel", "agent")
 HERE = Path(__file__).parent
 
