@@ -86,7 +86,7 @@ class Agent:
         mounts.count_with(telling.metrics.syscall)
         folder = prepare_folder(settings.run_dir)
         self._closing.callback(os.close, lock(settings.run_dir / LOCK))
-        tmpfs = TmpfsEngine(folder)
+        tmpfs = TmpfsEngine(folder, asyncio.get_running_loop().call_later)
         states = StateFiles(settings.state_dir)
         facts = read_facts(settings.cgroup_root)
         self.probed = probed = await open_probed(settings, facts, telling, self._closing)

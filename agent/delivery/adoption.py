@@ -63,6 +63,8 @@ async def adopt(volumes: Volumes, states: StateFiles, tmpfs: TmpfsEngine, kernel
     sweep = _adopt_kernel(kernel, kept) if kernel else _nothing
     for state in kept:
         volumes.add(state)
+        if state.engine is EngineName.TMPFS:
+            tmpfs.adopt(state)
     if kernel:
         await kernel.grave.grace()
     sweep()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from agent.delivery import layout, mounts
 from agent.delivery.engine import Versions
-from agent.delivery.retiring import retire
+from agent.delivery.lingering import MOST_LINGERING, Later, Lingering
 from agent.delivery.state import Phase, VolumeState, volume_name
 from agent.model import EngineName, FilePlan, FileRead, SecretRef, SecretVersion, VolumePlan
 from kernelsecret.errors import Code, Refused
@@ -27,14 +27,15 @@ LONGEST_VALUE = 1024 * 1024
 
 
 class TmpfsEngine:
-    """Serves volumes from a tmpfs each. `root` holds their mounts."""
+    """Serves volumes from a tmpfs each. `root` holds their mounts; with `later` a version outlives its end a little."""
 
     name = EngineName.TMPFS
     enforces_access = False
     needs_values = True
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, later: Later | None = None) -> None:
         self._root = root
+        self._lingering = Lingering(later)
 
     def begin(self, plan: VolumePlan, versions: Versions) -> VolumeState:
         """Make the volume and show it; what fails is undone at once."""
@@ -71,6 +72,14 @@ class TmpfsEngine:
             self._wipe_all(root)
             self._remove_mounts(state.name)
 
+    def adopt(self, state: VolumeState) -> None:
+        """End what an earlier agent let stay."""
+        root = self._root / state.name
+        shown = os.readlink(root / layout.DATA)
+        for version in root.glob("..[0-9]*"):
+            if version.name != shown:
+                self._remove(version)
+
     def rotate(self, version: SecretVersion, volumes: Iterable[VolumeState]) -> set[str]:
         """Write a new version of every volume that shows the secret."""
         changed: set[str] = set()
@@ -93,10 +102,9 @@ class TmpfsEngine:
         if self.is_closed(state):
             return
         root = self._root / state.name
-        previous = self._replace(root, state.plan, lambda path, file: self._forbid(path, file.mode))
-        if previous:
-            self._wipe(previous)
-            shutil.rmtree(previous, ignore_errors=True)
+        self._replace(root, state.plan, lambda path, file: self._forbid(path, file.mode))
+        self._lingering.forget(root)
+        self.adopt(state)
 
     def reopen(self, state: VolumeState, versions: Versions) -> None:
         """Write these versions. Idempotent."""
@@ -170,7 +178,7 @@ class TmpfsEngine:
 
     def _mount(self, root: Path, files: int) -> None:
         size = files * LONGEST_VALUE * 2 + SLACK_BYTES
-        options = f"mode={layout.DIRECTORY_MODE:o},size={size},nr_inodes={files * 4 + 64}"
+        options = f"mode={layout.DIRECTORY_MODE:o},size={size},nr_inodes={files * (MOST_LINGERING + 4) + 64}"
         try:
             mounts.mount_new("tmpfs", root, options + ",noswap")
         except mounts.MountError as error:
@@ -179,11 +187,18 @@ class TmpfsEngine:
             mounts.mount_new("tmpfs", root, options)
 
     def _write_version(self, root: Path, plan: VolumePlan, values: dict[str, bytes]) -> None:
-        previous = self._replace(
-            root, plan, lambda path, file: self._write_file(path, values[file.name], plan, file.mode)
-        )
+        def write(path: Path, file: FilePlan) -> None:
+            self._write_file(path, values[file.name], plan, file.mode)
+
+        try:
+            previous = self._replace(root, plan, write)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            self._lingering.end(root)  # what stays is welcome to room that nobody needs
+            previous = self._replace(root, plan, write)
         if previous:
-            retire(previous, is_shown_elsewhere=plan.uses_sub_path)
+            self._lingering.add(previous, is_shown_elsewhere=plan.uses_sub_path)
 
     def _replace(self, root: Path, plan: VolumePlan, make: Callable[[Path, FilePlan], None]) -> Path | None:
         """Show what `make` makes of each file; the folder that was shown until now, for the caller to remove."""
@@ -214,7 +229,13 @@ class TmpfsEngine:
             os.fchown(fd, plan.owner_uid, -1 if plan.fs_group is None else plan.fs_group)
             os.fchmod(fd, mode)
 
+    def _remove(self, version: Path) -> None:
+        """Nobody reads it from now on."""
+        self._wipe(version)
+        shutil.rmtree(version, ignore_errors=True)
+
     def _wipe_all(self, root: Path) -> None:
+        self._lingering.forget(root)
         for version in root.glob("..[0-9]*"):
             self._wipe(version)
 

@@ -7,13 +7,14 @@ import errno
 import os
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent.delivery import mounts
+from agent.delivery.lingering import MOST_LINGERING
 from agent.delivery.state import VolumeState
 from agent.delivery.tmpfs_engine import TmpfsEngine
 from agent.model import AccessRule, FilePlan, FileRead, PodRef, SecretRef, SecretVersion, VolumePlan
@@ -31,6 +32,14 @@ class Place:
         self.target.mkdir()
         self.engine = TmpfsEngine(self.root)
         self.states: list[VolumeState] = []
+        self.due: list[Callable[[], object]] = []
+        """What is to happen a while after a rotation, where old versions stay."""
+
+    def let_versions_stay(self) -> None:
+        def later(delay: float, callback: Callable[[Path], object], version: Path) -> None:
+            self.due.append(lambda: callback(version))
+
+        self.engine = TmpfsEngine(self.root, later)
 
     def begin(self, values: dict[str, bytes], **changes: Any) -> VolumeState:
         plan = VolumePlan(
@@ -82,6 +91,63 @@ def test_a_rotation_replaces_all_files_in_one_step(place: Place) -> None:
     finally:
         os.close(before)
     assert sorted(os.listdir(place.target)) == ["..2", "..data", "password", "user"]
+
+
+def test_who_resolved_the_folder_before_a_rotation_still_finds_the_old_version_for_a_while(place: Place) -> None:
+    place.let_versions_stay()
+    place.begin({"user": b"alice", "password": b"one"})
+    before = os.open(place.target / "..data", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        place.rotate(user=b"bob", password=b"two")
+        with open(os.open("user", os.O_RDONLY, dir_fd=before), "rb") as file:
+            assert file.read() == b"alice"
+        assert (place.target / "user").read_bytes() == b"bob"
+        place.due.pop()()
+        with pytest.raises(FileNotFoundError):
+            os.open("user", os.O_RDONLY, dir_fd=before)
+    finally:
+        os.close(before)
+    assert sorted(os.listdir(place.target)) == ["..2", "..data", "password", "user"]
+
+
+def test_few_versions_stay_however_fast_they_come_and_none_where_the_room_is_needed(place: Place) -> None:
+    place.let_versions_stay()
+    place.begin({"user": b"0"})
+    for number in range(MOST_LINGERING * 2):
+        place.rotate(user=b"%d." % number)
+    assert len(list(place.target.glob("..[0-9]*"))) == MOST_LINGERING + 1
+    for number in range(4):
+        place.rotate(user=pattern(1 << 20)[number:])
+        assert (place.target / "user").read_bytes() == pattern(1 << 20)[number:]
+    assert len(list(place.target.glob("..[0-9]*"))) == 2
+    for due in place.due:
+        due()
+    assert len(list(place.target.glob("..[0-9]*"))) == 1
+
+
+def test_no_version_outlives_the_right_to_it_or_the_volume(place: Place) -> None:
+    place.let_versions_stay()
+    state = place.begin({"user": b"alice"})
+    place.rotate(user=b"bob")
+    with open(place.target / "..1" / "user", "rb") as held:
+        place.engine.close(state)
+        assert held.read() == b"\0" * 5
+    assert sorted(os.listdir(place.target)) == ["..3", "..data", "user"]
+    place.engine.reopen(state, {DB: SecretVersion(DB, {"user": b"carol"})})
+    place.rotate(user=b"dave")
+    asyncio.run(place.engine.end(state))
+    assert (os.listdir(place.root), os.listdir(place.target)) == ([], [])
+    for due in place.due:
+        due()
+
+
+def test_a_starting_agent_ends_what_an_earlier_one_let_stay(place: Place) -> None:
+    place.let_versions_stay()
+    state = place.begin({"user": b"alice"})
+    place.rotate(user=b"bob")
+    TmpfsEngine(place.root).adopt(state)
+    assert sorted(os.listdir(place.target)) == ["..2", "..data", "user"]
+    assert (place.target / "user").read_bytes() == b"bob"
 
 
 def test_a_version_that_changes_nothing_moves_nothing(place: Place) -> None:
