@@ -1,0 +1,77 @@
+"""Programs that read and check by themselves, in loads/: each is the first of a container, until it is told to stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from kernelsecret.cli.simulation.pod import Container, python
+from tests.agent.preload.place import TOOLS, Place
+from tests.agent.preload.watching import Seen
+from tests.needs import need_program
+
+SOURCES: Final = Path(__file__).parent / "loads"
+STOP_WITHIN_S: Final = 30.0
+FLAGS: Final = ("-O1", "-Wall", "-Wextra", "-Werror")
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A program: `build` makes what it needs in the folder that containers have as /tools."""
+
+    name: str
+    command: tuple[str, ...]
+    compiler: tuple[str, ...] = ()
+
+    def build(self, tools: Path) -> None:
+        """Compile it, once."""
+        if self.compiler:
+            need_program(self.compiler[0])
+            subprocess.run(self.compiler, cwd=tools, check=True, capture_output=True)
+
+
+def loads() -> tuple[Load, ...]:
+    """All of them, as this machine has them."""
+    java, node, busybox = (os.path.realpath(need_program(name)) for name in ("java", "node", "busybox"))
+    return (
+        Load("python", (python(), "-I", f"{TOOLS}/read.py")),
+        Load("node", (node, f"{TOOLS}/read.js")),
+        Load(
+            "java", (java, "-Xshare:auto", "-XX:+UseSerialGC", "-Xmx64m", "-cp", TOOLS, "Read"), ("javac", "Read.java")
+        ),
+        Load("musl", (f"{TOOLS}/read",), ("musl-gcc", *FLAGS, "-o", "read", "read.c")),
+        Load("busybox", (busybox, "sh", f"{TOOLS}/read.sh")),
+    )
+
+
+def bring(tools: Path) -> None:
+    """The programs' sources."""
+    for path in SOURCES.iterdir():
+        shutil.copy(path, tools)
+
+
+class Running:
+    """One that runs, and checks what it reads."""
+
+    def __init__(self, load: Load, place: Place) -> None:
+        self.name = load.name
+        self.container: Container = place.start(load.name, (*load.command, place.live, place.prefixed))
+        line = self.container.process.stdout.readline()
+        if line.strip() != b"ready":
+            raise RuntimeError(f"{load.name} did not begin: {self.container.process.stderr.read().decode()[-2000:]}")
+
+    def finish(self, has_shim: bool) -> Seen:
+        """Tell it to stop after one more round; what it met."""
+        self.container.process.send(signal.SIGTERM)
+        ended = self.container.process.finish(STOP_WITHIN_S)
+        try:
+            seen = Seen(**json.loads(ended.stdout), has_shim=has_shim)
+        except ValueError:
+            seen = Seen(faults=[f"ended with {ended.status}: {ended.stderr.decode(errors='replace')[-500:]}"])
+        return seen

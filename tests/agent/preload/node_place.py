@@ -1,0 +1,89 @@
+"""A pod in the mode `preload` on a node with a real agent: its volumes are published over its CSI socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from agent.csi.client import KubeletClient, publish_message, target_path_of
+from kernelsecret import names
+from kernelsecret.cli.simulation.pod import Pod as Containers
+from kernelsecret.interceptor import Mode
+from tests.agent.harness import Node
+from tests.agent.preload import matrix
+from tests.agent.preload.place import NAME, Place
+from tests.agent.preload.values import FILES, VALUE, digits
+from tests.agent.tree import Pod, Tree
+
+SECRET: Final = "shop/programs"
+FILE_MODE: Final = "0400"  # psql takes no password file that others may read
+SHOWN_WITHIN_S: Final = 20.0
+POLL_S: Final = 0.0005
+
+
+def meet(node: Node, seconds: float) -> matrix.Outcome:
+    """Let the programs run in a pod of this node, whose agent is started and shows one version after another."""
+    node.interceptor(
+        NAME,
+        [
+            {
+                "name": NAME,
+                "source": {"file": {"path": SECRET}},
+                "files": [{"path": name, "key": name, "mode": FILE_MODE} for name in FILES],
+            }
+        ],
+        access={"from": "any", "unenforced": "allow"},
+        delivery={"modes": ["preload"]},
+    )
+    pod = Tree.pod(node, "web", NAME)
+    shim = with_shim(node, pod)
+    with Containers(pod.ref.uid, pod.ref.namespace, pod.ref.name) as containers:
+        tools = node.base / "tools"
+        tools.mkdir()
+
+        def make_place(files: Mapping[str, bytes]) -> Place:
+            node.secret(SECRET, files)
+            asyncio.run(node.publish(pod))
+            asyncio.run(publish_shim(node, shim))
+            return Place(containers, {NAME: pod.target, f"{names.GROUP}/shim": shim.target}, tools)
+
+        outcome = matrix.run(make_place, lambda number, files: show(node, pod, number, files), seconds)
+    for volume in (pod, shim):
+        asyncio.run(node.unpublish(volume))
+    return outcome
+
+
+def with_shim(node: Node, pod: Pod) -> Pod:
+    """What admission adds for the mode: the annotation, and the shim's volume; the pod with that volume."""
+    path = node.cluster / "pods" / f"{pod.ref.namespace}.{pod.ref.name}.yaml"
+    thing = json.loads(path.read_text())
+    thing["metadata"]["annotations"][names.ANNOTATION_CHOSEN_MODE] = Mode.PRELOAD
+    attributes = {names.ATTRIBUTE_SHIM: names.ATTRIBUTE_SHIM_YES}
+    csi = {"driver": names.DRIVER_NAME, "readOnly": True, "volumeAttributes": attributes}
+    thing["spec"]["volumes"].append({"name": names.VOLUME_SHIM, "csi": csi})
+    path.write_text(json.dumps(thing))
+    target = target_path_of(node.kubelet, pod.ref.uid, names.VOLUME_SHIM)
+    target.parent.mkdir(parents=True)
+    return Pod(pod.ref, pod.interceptor, target)
+
+
+async def publish_shim(node: Node, shim: Pod) -> None:
+    """NodePublishVolume of the shim's volume."""
+    message = publish_message(shim.volume_id, shim.target, shim.ref, shim.interceptor)
+    del message.volume_context[names.ATTRIBUTE_INTERCEPTOR]
+    message.volume_context[names.ATTRIBUTE_SHIM] = names.ATTRIBUTE_SHIM_YES
+    async with KubeletClient(node.csi_socket) as kubelet:
+        await kubelet.publish(message)
+
+
+def show(node: Node, pod: Pod, number: int, files: Mapping[str, bytes]) -> None:
+    """Change the secret at its source, and wait until the pod's volume shows it."""
+    node.secret(SECRET, files)
+    wanted, end = digits(number).encode(), time.monotonic() + SHOWN_WITHIN_S
+    while not (pod.target / VALUE).read_bytes().startswith(wanted):
+        if time.monotonic() > end:
+            raise RuntimeError(f"version {number} was not shown in {SHOWN_WITHIN_S:g} s")
+        time.sleep(POLL_S)

@@ -1,0 +1,54 @@
+"""Where the programs run: containers of one pod that have the volume, and the shim, as admission gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from kernelsecret import names
+from kernelsecret.cli.simulation.pod import Container, Pod
+from tests.agent.preload.values import VALUE
+
+NAME: Final = "programs"
+"""The interceptor."""
+LIVE: Final = f"{names.MOUNT_ROOT}/{NAME}"
+PREFIX: Final = "/app/secrets"
+"""A folder that no container has: it is there through the shim alone."""
+TOOLS: Final = "/tools"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A pod with its volumes: folders of the host by what they are called below /var/run/secrets. `tools` is what the
+    programs bring along, and where they may write."""
+
+    pod: Pod
+    volumes: Mapping[str, Path]
+    tools: Path
+
+    @property
+    def live(self) -> str:
+        """The file that programs read, where the volume is mounted."""
+        return f"{LIVE}/{VALUE}"
+
+    @property
+    def prefixed(self) -> str:
+        """The same file by the configured prefix."""
+        return f"{PREFIX}/{VALUE}"
+
+    def start(self, name: str, command: Sequence[str], *, stdin: bool = False, **environment: str) -> Container:
+        """A container."""
+        wanted = {
+            names.ENV_PRELOAD: f"{names.SHIM_ROOT}/{names.SHIM_FILE}",
+            names.ENV_SHIM_PATHS: f"{LIVE}:{PREFIX}={LIVE}",
+        }
+        return self.pod.container(
+            name, command, self.volumes, binds={TOOLS: self.tools}, environment=wanted | environment, stdin=stdin
+        )
+
+
+def has_shim(container: Container) -> bool:
+    """Whether the shim is mapped into its first process."""
+    return names.SHIM_FILE in Path(f"/proc/{container.pid}/maps").read_text()
