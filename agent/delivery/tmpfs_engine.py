@@ -198,7 +198,14 @@ class TmpfsEngine:
             self._lingering.end(root)  # what stays is welcome to room that nobody needs
             previous = self._replace(root, plan, write)
         if previous:
+            self._tell(previous)
             self._lingering.add(previous, is_shown_elsewhere=plan.uses_sub_path)
+
+    def _tell(self, version: Path) -> None:
+        """Whoever watches a file, rather than its folder, hears now that it is an old one (IN_ATTRIB)."""
+        for path in version.iterdir():
+            with suppress(OSError):
+                os.utime(path, follow_symlinks=False)
 
     def _replace(self, root: Path, plan: VolumePlan, make: Callable[[Path, FilePlan], None]) -> Path | None:
         """Show what `make` makes of each file; the folder that was shown until now, for the caller to remove."""
