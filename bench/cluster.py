@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from agent.model import PodRef
+from kernelsecret.interceptor import Mode
 from kernelsecret.names import (
+    ANNOTATION_CHOSEN_MODE,
     ANNOTATION_INJECT,
     API_VERSION,
     ATTRIBUTE_INTERCEPTOR,
@@ -57,11 +59,17 @@ def interceptor(
         "apiVersion": API_VERSION,
         "kind": KIND_INTERCEPTOR,
         "metadata": {"name": name},
-        "spec": {"namespaceSelector": {}, "podSelector": {}, "access": dict(access), "secrets": secrets},
+        "spec": {
+            "namespaceSelector": {},
+            "podSelector": {},
+            "delivery": {"modes": [Mode.EBPF, Mode.PRELOAD]},
+            "access": dict(access),
+            "secrets": secrets,
+        },
     }
 
 
-def pod_object(pod: PodRef, uses: str) -> dict[str, Any]:
+def pod_object(pod: PodRef, uses: str, mode: Mode = Mode.EBPF) -> dict[str, Any]:
     """A pod with one inline volume."""
     attributes = {ATTRIBUTE_INTERCEPTOR: uses}
     return {
@@ -71,7 +79,7 @@ def pod_object(pod: PodRef, uses: str) -> dict[str, Any]:
             "name": pod.name,
             "namespace": pod.namespace,
             "uid": pod.uid,
-            "annotations": {ANNOTATION_INJECT: "true"},
+            "annotations": {ANNOTATION_INJECT: "true", ANNOTATION_CHOSEN_MODE: mode},
         },
         "spec": {
             "serviceAccountName": pod.service_account,

@@ -106,6 +106,15 @@ SPECS = (
     Spec("undropped_roles_50_rotations", "", "roles of them that are left in the database", 0, AT_MOST),
     Spec("outage_recovery_s", "s", "Vault back after 5 minutes to first new byte", 5),
     Spec("outage_notice_s", "s", "Vault gone to the agent's condition that says so", 10),
+    Spec("mode_tmpfs_p50_ms", "ms", "source's change to first new byte, ordinary files, median"),
+    Spec("mode_tmpfs_p99_ms", "ms", "source's change to first new byte, ordinary files, p99"),
+    Spec("mode_preload_p50_ms", "ms", "the same by a descriptor held open under the shim, median"),
+    Spec("mode_preload_p99_ms", "ms", "the same by a descriptor held open under the shim, p99"),
+    Spec("mode_tmpfs_kb_per_pod", "KB", "kernel memory of a pod with four ordinary files of 1 KB"),
+    Spec("mode_preload_kb_per_process", "KB", "memory that the shim takes in each process of its own"),
+    Spec("shim_program_errors", "", "errors of real programs under the shim in a minute of rotations", 0, AT_MOST),
+    Spec("shim_program_reads", "", "their reads meanwhile"),
+    Spec("shim_program_rotations", "", "rotations meanwhile"),
 )
 BY_NAME = {spec.name: spec for spec in SPECS}
 

@@ -32,12 +32,15 @@ from agent.upkeep import clean
 from bench import cluster
 from bench.agent_process import AgentProcess, status_of
 from bench.tools import Tools
+from kernelsecret.interceptor import Mode
 
 S = TypeVar("S", bound=Structure)
 
 VOLUME = "secrets"
-APP: Mapping[str, Any] = {"from": "app"}
+APP: dict[str, Any] = {"from": "app"}
 """The default rule, so that every read is judged by its lineage too."""
+WAIVED: Mapping[str, Any] = APP | {"unenforced": "allow"}
+"""The same, where ordinary files will do."""
 
 
 @dataclass(slots=True)
@@ -142,12 +145,13 @@ class World:
         files: cluster.Files,
         mode: str = "0440",
         source: cluster.MakeSource = cluster.file_source,
+        access: Mapping[str, Any] = APP,
     ) -> None:
-        """Write an interceptor with the default access rule."""
-        made = cluster.interceptor(name, files, APP, mode, source)
+        """Write an interceptor."""
+        made = cluster.interceptor(name, files, access, mode, source)
         cluster.write(self.settings.cluster_dir, "interceptors", name, made)
 
-    def add_pod(self, interceptor: str, containers: int = 1) -> Pod:
+    def add_pod(self, interceptor: str, containers: int = 1, mode: Mode = Mode.EBPF) -> Pod:
         """A registered pod with its cgroups, as kubelet leaves it before it asks for the volume."""
         uid = str(uuid.uuid4())
         ref = PodRef(cluster.NAMESPACE, f"pod-{len(self._pods)}", uid, "app")
@@ -155,7 +159,7 @@ class World:
         pod = Pod(ref, interceptor, f"csi-{uid}", target, self._slice / f"pod{uid}")
         self._pods.append(pod)
         root = self.settings.cluster_dir
-        cluster.write(root, "pods", f"{ref.namespace}.{ref.name}", cluster.pod_object(ref, interceptor))
+        cluster.write(root, "pods", f"{ref.namespace}.{ref.name}", cluster.pod_object(ref, interceptor, mode))
         cluster.write(root, "registrations", uid, cluster.registration(ref, interceptor))
         target.parent.mkdir(parents=True)
         for number in range(containers):

@@ -7,7 +7,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from bench.families import database, node, polls, pushed, reads, rotation, shared, torn, unmanaged, vault, webhook
+from bench.families import (
+    database,
+    modes,
+    node,
+    polls,
+    programs,
+    pushed,
+    reads,
+    rotation,
+    shared,
+    torn,
+    unmanaged,
+    vault,
+    webhook,
+)
 from bench.options import Options, Outcome
 
 
@@ -23,7 +37,21 @@ class Family:
 # `node` comes first: what others leave behind is still being freed while it would count.
 FAMILIES = tuple(
     Family(module.__name__.rpartition(".")[2], module.FIGURES, module.run)
-    for module in (node, unmanaged, reads, rotation, torn, shared, webhook, polls, vault, database, pushed)
+    for module in (
+        node,
+        unmanaged,
+        reads,
+        rotation,
+        torn,
+        shared,
+        webhook,
+        polls,
+        vault,
+        database,
+        pushed,
+        modes,
+        programs,
+    )
 )
 
 
