@@ -14,6 +14,7 @@ from enum import Enum
 from math import inf
 
 from agent.model import FilePlan, FileRead, PodRef, SecretRef, VolumePlan
+from kernelsecret.interceptor import Mode
 
 MOST_LABELS = 64
 """Generations of one secret whose labels are remembered; who has an older one than these is shown without a label."""
@@ -44,6 +45,7 @@ class Reader:
     file: str
     label: str
     standing: Standing
+    mode: Mode = Mode.EBPF
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ class ReadBook:
     def readers(self, ref: SecretRef) -> list[Reader]:
         """Every file that shows the secret, by volume and name."""
         found = [
-            Reader(plan.volume_id, plan.pod, file.name, self.label(ref, _had(read)), standing(read))
+            Reader(plan.volume_id, plan.pod, file.name, self.label(ref, _had(read)), standing(read), plan.mode)
             for plan, file, read in self._reads(ref)
         ]
         return sorted(found, key=lambda reader: (reader.volume_id, reader.file))

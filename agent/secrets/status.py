@@ -71,4 +71,5 @@ def _reader(reader: Reader) -> Mapping[str, str]:
         "file": clean(reader.file),
         "read": clean(reader.label),
         "standing": reader.standing.value,
+        "mode": reader.mode.value,
     }

@@ -11,7 +11,7 @@ _STANDING = {
     "current": "up to date",
     "behind": "BEHIND",
     "unread": "not read yet",
-    "unknown": "not known (tmpfs)",
+    "unknown": "not known (ordinary files)",
 }
 
 
@@ -38,12 +38,13 @@ def secret_lines(secrets: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def reader_lines(secrets: Sequence[Mapping[str, Any]]) -> list[str]:
     """Each file of each reader: the version that was read last, and whether that is the one that is shown."""
-    rows: list[tuple[str, ...]] = [("FILE", "SECRET", "LAST READ", "READERS ARE")]
+    rows: list[tuple[str, ...]] = [("FILE", "SECRET", "MODE", "LAST READ", "READERS ARE")]
     for one in secrets:
         for reader in one.get("readers") or []:
             standing = str(reader.get("standing"))
             read = str(reader.get("read") or ("-" if standing in ("unread", "unknown") else "an older version"))
-            rows.append((str(reader.get("file")), _name(one), read, _STANDING.get(standing, standing)))
+            file, mode = str(reader.get("file")), str(reader.get("mode"))
+            rows.append((file, _name(one), mode, read, _STANDING.get(standing, standing)))
     return table(rows)
 
 

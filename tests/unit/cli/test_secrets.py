@@ -22,6 +22,7 @@ def reader(pod: str, file: str, standing: str, read: str = "") -> dict[str, str]
         "file": file,
         "read": read,
         "standing": standing,
+        "mode": "ebpf",
     }
 
 
@@ -81,10 +82,10 @@ def test_a_node_without_secrets_says_so() -> None:
 def test_each_file_says_which_version_its_readers_have() -> None:
     rows = [line.split("  ") for line in reader_lines([DB, FILE])[1:]]
     assert [[cell.strip() for cell in row if cell] for row in rows] == [
-        ["username", "vault:database/creds/app as shop/web", "lease 1f3a9c", "up to date"],
-        ["password", "vault:database/creds/app as shop/web", "an older version", "BEHIND"],
-        ["username", "vault:database/creds/app as shop/web", "lease 1f3a9c", "up to date"],
-        ["token", "file:payments/db", "-", "not read yet"],
+        ["username", "vault:database/creds/app as shop/web", "ebpf", "lease 1f3a9c", "up to date"],
+        ["password", "vault:database/creds/app as shop/web", "ebpf", "an older version", "BEHIND"],
+        ["username", "vault:database/creds/app as shop/web", "ebpf", "lease 1f3a9c", "up to date"],
+        ["token", "file:payments/db", "ebpf", "-", "not read yet"],
     ]
 
 

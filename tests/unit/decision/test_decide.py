@@ -17,7 +17,7 @@ from agent.decision import decide, refresh
 from agent.kube.cluster import CsiVolume, LivePod
 from agent.model import FilePlan, From, Notify, PodRef, PublishRequest, Quota, SecretRef, VolumePlan
 from kernelsecret.errors import Code, Refused
-from kernelsecret.interceptor import SecretInterceptor
+from kernelsecret.interceptor import Mode, SecretInterceptor
 from kernelsecret.registration import Registration
 from kernelsecret.validation import read_interceptor
 from tests.unit.contract.builders import changed, example
@@ -119,6 +119,42 @@ def test_a_live_pod_that_disagrees_is_refused(field: str, pod: dict[str, Any]) -
     refused = refusal(pod=replace(POD, **pod))
     assert (refused.code, refused.field) == (Code.PERMISSION_DENIED, field)
     assert refused.why
+
+
+def chosen(mode: str) -> LivePod:
+    return replace(POD, annotations={**POD.annotations, "kernelsecret.io/chosen-mode": mode})
+
+
+def allowing(*modes: str) -> SecretInterceptor:
+    return read_interceptor(changed("spec.delivery.modes", list(modes)))
+
+
+def test_the_mode_is_the_one_that_admission_chose_and_ebpf_where_nobody_chose() -> None:
+    both = allowing("preload", "ebpf")
+    assert plan(interceptor=both).mode is Mode.EBPF
+    assert plan(pod=chosen("preload"), interceptor=both).mode is Mode.PRELOAD
+
+
+@pytest.mark.parametrize(
+    ("pod", "modes", "why"),
+    [
+        (chosen("preload"), ["ebpf"], "'preload' is not one of"),
+        (chosen("magic"), ["ebpf", "preload", "vault-agent"], "'magic' is not one of"),
+        (POD, ["preload"], "missing, which means 'ebpf', and that is not one of"),
+        (chosen("vault-agent"), ["ebpf", "vault-agent"], "takes nothing from this node"),
+        (chosen("vault-agent"), ["ebpf"], "takes nothing from this node"),
+    ],
+)
+def test_a_mode_that_the_interceptor_or_this_node_does_not_give_is_refused(
+    pod: LivePod, modes: list[str], why: str
+) -> None:
+    refused = refusal(pod=pod, interceptor=allowing(*modes))
+    assert (refused.code, refused.field) == (
+        Code.PERMISSION_DENIED,
+        "metadata.annotations[kernelsecret.io/chosen-mode]",
+    )
+    assert why in refused.why
+    assert refused.fix
 
 
 @pytest.mark.parametrize(

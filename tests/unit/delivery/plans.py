@@ -21,6 +21,7 @@ from agent.model import (
     SecretRef,
     VolumePlan,
 )
+from kernelsecret.interceptor import Mode
 
 
 def plan(volume_id: str = "csi-1", secret: str = "db", **changes: Any) -> VolumePlan:
@@ -67,6 +68,7 @@ PLANS = st.builds(
     first_pid=OPTIONAL,
     max_file_bytes=SMALL,
     on_unavailable=st.sampled_from(OnUnavailable),
+    mode=st.sampled_from(Mode),
 )
 SETS = st.builds(SetState, REFS, NUMBERS, SMALL, st.dictionaries(NAMES, st.integers(0, 63), max_size=3))
 KERNELS = st.builds(

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from agent.delivery.state import Phase, StateFiles, VolumeState, volume_name
 from agent.model import EngineName
 from kernelsecret.errors import KernelSecretError, Refused
+from kernelsecret.interceptor import Mode
 from tests.unit.delivery.plans import STATES, plan
 
 STATE = VolumeState(plan(), EngineName.ITER, Phase.PUBLISHED)
@@ -87,6 +88,16 @@ def test_a_state_names_secrets_and_holds_no_value_and_no_digest(tmp_path: Path) 
     kept = json.loads((tmp_path / f"{STATE.name}.json").read_text())
     assert set(kept) == {"plan", "engine", "phase", "kernel", "ended", "format"}
     assert {"values", "digest", "tokens"}.isdisjoint(words_of(kept))
+
+
+def test_a_volume_of_an_agent_that_knew_one_mode_only_is_of_that_mode(tmp_path: Path) -> None:
+    files, path = StateFiles(tmp_path), tmp_path / f"{STATE.name}.json"
+    files.save(STATE)
+    kept = json.loads(path.read_text())
+    del kept["plan"]["mode"]
+    path.write_text(json.dumps(kept))
+    assert files.load() == [STATE]
+    assert STATE.plan.mode is Mode.EBPF
 
 
 def words_of(value: object) -> set[str]:

@@ -13,6 +13,7 @@ from agent.delivery.state import Phase, StateFiles, StateUnwritable, VolumeState
 from agent.delivery.volumes import Volumes
 from agent.model import EngineName, FilePlan, FileRead, OnUnavailable, PodRef, SecretRef, SecretVersion, VolumePlan
 from kernelsecret.errors import Code, Refused
+from kernelsecret.interceptor import Mode
 from tests.unit.delivery.plans import plan
 
 DB = SecretRef("file", "db")
@@ -176,6 +177,24 @@ def test_an_engine_that_cannot_hold_the_rule_serves_only_where_that_is_waived(de
         volumes.check(plan())
     assert refused.value.field == "spec.access.unenforced"
     assert volumes.check(plan(allow_unenforced=True)) is False
+
+
+def test_the_mode_preload_is_served_only_where_the_rule_is_waived_also_on_a_node_that_can_hold_it(desk: Desk) -> None:
+    desk.tmpfs.enforces_access = False
+    with pytest.raises(Refused, match="the mode `preload` is served by `tmpfs`") as refused:
+        desk.volumes.check(plan(mode=Mode.PRELOAD))
+    assert refused.value.field == "spec.access.unenforced"
+    assert desk.volumes.check(plan(mode=Mode.PRELOAD, allow_unenforced=True)) is False
+
+
+async def test_a_secret_that_is_shown_in_two_modes_rotates_in_both_each_by_its_engine(desk: Desk) -> None:
+    await desk.volumes.publish(plan("csi-1"), {})
+    preload = await desk.volumes.publish(plan("csi-2", mode=Mode.PRELOAD), {})
+    assert (preload.engine, set(desk.iter.served), set(desk.tmpfs.served)) == (EngineName.TMPFS, {"csi-1"}, {"csi-2"})
+    desk.volumes.rotate(SecretVersion(DB, {"username": b"bob"}))
+    assert (desk.iter.rotated, desk.tmpfs.rotated) == ([["csi-1"]], [["csi-2"]])
+    await desk.volumes.unpublish("csi-2")
+    assert desk.tmpfs.served == {}
 
 
 async def test_a_rotation_goes_to_the_volumes_that_show_the_secret_each_by_its_engine(desk: Desk) -> None:

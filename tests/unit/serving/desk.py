@@ -162,13 +162,13 @@ class ToldTeller(Teller):
 class Desk:
     """An agent without a process. `request` is the documented example's; `publish` is kubelet's call."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, shims: Shims | None = None) -> None:
         settings = {"KERNELSECRET_NODE": "node-1", "KERNELSECRET_AUDIT_LOG": str(folder / "audit.jsonl")}
         self.telling = Telling(Settings.load(settings))
         states = StateFiles(folder / "states")
         self.engine = SeenEngine(EngineName.ITER, states)
         self.volumes = Volumes({EngineName.ITER: self.engine}, EngineName.ITER, states)
-        self.shims = Shims(folder / "run", folder / "states")
+        self.shims = Shims(folder / "run", folder / "states") if shims is None else shims
         self.source, self.vault, self.kubernetes = map(MemorySource, ("file", "vault", "kubernetes"))
         self.view, self.teller = RegisteredView(), ToldTeller()
         self.credentials = Credentials(wall_clock=lambda: 1000.0)

@@ -18,10 +18,13 @@ from agent.observe.records import (
     RightEnded,
     RightReturned,
     Rule,
+    ServedUnenforced,
     Unpublished,
 )
 from agent.pod_events import PodEvents
 from kernelsecret.errors import Refused
+from kernelsecret.validation import read_interceptor
+from tests.unit.contract.builders import changed
 from tests.unit.serving.desk import Desk
 
 DB = SecretRef("file", "payments/db")
@@ -134,6 +137,7 @@ POD = {name: value for name, value in WHOSE.items() if name != "volume_id"}
         (READ, "ReadRefused"),
         (RightEnded(**RIGHT, policy="keep", field="interceptor payments-db", why="was deleted"), "RightEnded"),
         (RightReturned(**RIGHT), "RightReturned"),
+        (ServedUnenforced(**RIGHT, engine="tmpfs", access="app", why="no BTF"), "ServedUnenforced"),
         (ProgramUnaffected(**POD, program="/bin/busybox", why="static"), "ProgramUnaffected"),
         (Unpublished(**WHOSE, reason="requested"), ""),
     ],
@@ -143,3 +147,25 @@ def test_what_happens_to_a_pod_is_told_where_its_users_can_do_something(
 ) -> None:
     events.recorded(record)
     assert [told for _, told, _, _ in writer.told] == ([reason] if reason else [])
+
+
+async def test_a_rule_that_the_node_cannot_hold_is_told_the_pod_once_with_the_reason(
+    desk: Desk, events: PodEvents, writer: Writer
+) -> None:
+    desk.telling.recorder.also = [events.recorded]
+    desk.engine.enforces_access = False
+    desk.volumes.reason = "a canary could not be read (EPERM)"
+    desk.view.held["interceptor"] = read_interceptor(changed("spec.access.unenforced", "allow"))
+    for _ in range(2):
+        await desk.publish()
+    ((who, reason, note, warning),) = writer.told
+    assert (who, reason, warning) == ("api-0 uid-1", "ServedUnenforced", True)
+    assert "`from: app`" in note
+    assert "a canary could not be read (EPERM)" in note
+    assert b'kernelsecret_unenforced_volumes_total{engine="iter"} 1.0' in desk.telling.metrics.render()
+
+
+async def test_nothing_is_told_where_the_rule_is_held(desk: Desk, events: PodEvents, writer: Writer) -> None:
+    desk.telling.recorder.also = [events.recorded]
+    await desk.publish()
+    assert writer.told == []
