@@ -68,7 +68,7 @@ async def answers(place: Place) -> dict[str, str]:
     found["held"] = one.ask("held")
     one.ask("let_go")
     found["file_events"] = await _event(watching, "IN_MODIFY", "IN_ATTRIB")
-    found["folder_events"] = await _event(folder, "IN_MODIFY", "IN_MOVED_TO")
+    found["folder_events"] = await _event(folder, "IN_MOVED_TO")
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -44,7 +45,41 @@ ROWS: Final = (
 
 
 def page() -> str:
-    """The table, as docs/modes.md has it."""
-    heads = ("", *Way)
-    lines = [heads, ("---",) * len(heads), *((row.text, *row.cells) for row in ROWS)]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    """The table of what is met, as docs/modes.md has it."""
+    return _table(("", *Way), *((row.text, *row.cells) for row in ROWS))
+
+
+def _table(heads: Sequence[str], *rows: Sequence[str]) -> str:
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (heads, ("---",) * len(heads), *rows))
+
+
+class Cost(NamedTuple):
+    """A property that is measured: names of figures of bench/results.json, "" where there is nothing to pay."""
+
+    text: str
+    figures: tuple[str, str, str, str]
+
+
+COSTS: Final = (
+    Cost(
+        "change of a folder to the first new byte, median",
+        ("rotation_1_p50_ms", "mode_tmpfs_p50_ms", "mode_preload_p50_ms", ""),
+    ),
+    Cost("the same, p99", ("rotation_1_p99_ms", "mode_tmpfs_p99_ms", "mode_preload_p99_ms", "")),
+    Cost(
+        "change in Vault, looked at every second, median",
+        ("vault_poll_p50_ms", "vault_poll_p50_ms", "vault_poll_p50_ms", "vault_agent_fastest_p50_ms"),
+    ),
+    Cost(
+        "kernel memory of a pod with four files of 1 KB",
+        ("kernel_kb_per_pod", "mode_tmpfs_kb_per_pod", "mode_tmpfs_kb_per_pod", ""),
+    ),
+    Cost("memory of each process of the application", ("", "", "mode_preload_kb_per_process", "")),
+    Cost("memory of each pod's own agent", ("", "", "", "vault_agent_rss_mb")),
+)
+
+
+def costs(measured: Mapping[str, str]) -> str:
+    """The table of what is measured: value and unit by figure."""
+    rows = ((cost.text, *(measured[name] if name else "—" for name in cost.figures)) for cost in COSTS)
+    return _table(("", *Way), *rows)
