@@ -17,6 +17,7 @@ from pathlib import Path
 from agent.delivery import layout, mounts
 from agent.delivery.engine import Versions
 from agent.delivery.lingering import MOST_LINGERING, Later, Lingering
+from agent.delivery.retiring import retire
 from agent.delivery.state import Phase, VolumeState, volume_name
 from agent.model import EngineName, FilePlan, FileRead, SecretRef, SecretVersion, VolumePlan
 from kernelsecret.errors import Code, Refused
@@ -73,12 +74,9 @@ class TmpfsEngine:
             self._remove_mounts(state.name)
 
     def adopt(self, state: VolumeState) -> None:
-        """End what an earlier agent let stay."""
-        root = self._root / state.name
-        shown = os.readlink(root / layout.DATA)
-        for version in root.glob("..[0-9]*"):
-            if version.name != shown:
-                self._remove(version)
+        """End what an earlier agent let stay: who reads it reads on."""
+        for version in self._earlier(self._root / state.name):
+            retire(version, is_shown_elsewhere=state.plan.uses_sub_path)
 
     def rotate(self, version: SecretVersion, volumes: Iterable[VolumeState]) -> set[str]:
         """Write a new version of every volume that shows the secret."""
@@ -104,7 +102,9 @@ class TmpfsEngine:
         root = self._root / state.name
         self._replace(root, state.plan, lambda path, file: self._forbid(path, file.mode))
         self._lingering.forget(root)
-        self.adopt(state)
+        for version in self._earlier(root):
+            self._wipe(version)
+            shutil.rmtree(version, ignore_errors=True)
 
     def reopen(self, state: VolumeState, versions: Versions) -> None:
         """Write these versions. Idempotent."""
@@ -236,10 +236,10 @@ class TmpfsEngine:
             os.fchown(fd, plan.owner_uid, -1 if plan.fs_group is None else plan.fs_group)
             os.fchmod(fd, mode)
 
-    def _remove(self, version: Path) -> None:
-        """Nobody reads it from now on."""
-        self._wipe(version)
-        shutil.rmtree(version, ignore_errors=True)
+    def _earlier(self, root: Path) -> list[Path]:
+        """The folders of versions that are not shown."""
+        shown = os.readlink(root / layout.DATA)
+        return [version for version in root.glob("..[0-9]*") if version.name != shown]
 
     def _wipe_all(self, root: Path) -> None:
         self._lingering.forget(root)

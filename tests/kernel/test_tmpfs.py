@@ -202,6 +202,17 @@ def test_a_reader_in_the_middle_of_a_file_reads_the_rest_of_it_after_a_rotation(
     assert (place.target / "user").read_bytes() == b"bob"
 
 
+def test_who_is_in_the_middle_of_an_old_version_when_another_agent_takes_over_reads_on(place: Place) -> None:
+    place.let_versions_stay()
+    state = place.begin({"user": b"alice"})
+    with (place.target / "user").open("rb", buffering=0) as file:
+        assert file.read(2) == b"al"
+        place.rotate(user=b"bob")
+        TmpfsEngine(place.root).adopt(state)
+        assert len(list(place.target.glob("..[0-9]*"))) == 1
+        assert file.read() == b"ice"
+
+
 def test_of_an_ordinary_file_nobody_knows_who_has_read_it(place: Place) -> None:
     state = place.begin({"user": b"alice", "password": b"one"})
     assert (place.target / "user").read_bytes() == b"alice"
