@@ -104,8 +104,9 @@ EXCLUDED_NAMESPACES: Final = ("kube-system", "kube-public", "kube-node-lease", S
 HOST_WEBHOOK: Final = f"{SERVICE_WEBHOOK}.{SYSTEM_NAMESPACE}.svc"
 NODE_DOMAIN: Final = f"nodes.{GROUP}"
 
-# `reportingController` of the Events that an agent writes about pods.
+# `reportingController` of the Events that an agent writes about pods, and of those that the webhook writes.
 REPORTER: Final = f"{GROUP}/agent"
+REPORTER_WEBHOOK: Final = f"{GROUP}/webhook"
 
 # Audience of the service-account token with which an agent proves itself when it asks for its certificate.
 AUDIENCE_IDENTITY: Final = f"{GROUP}/identity"

@@ -32,6 +32,7 @@ from webhook.handover.agents import Agents
 from webhook.handover.door import DoorParts, NodeDoor
 from webhook.handover.issuer import Issuer
 from webhook.handover.limits import Limiter
+from webhook.handover.mode_events import ModeEvents
 from webhook.handover.reviewing import TokenReviewer
 from webhook.handover.sender import Handover
 from webhook.keeping.keeper import Keeper
@@ -50,6 +51,7 @@ from webhook.server.readiness import Readiness
 from webhook.server.serve import Port, bind
 from webhook.server.tls import LiveTls
 from webhook.settings import Settings
+from webhook.vault_agent_settings import vault_agent_settings
 
 HANDOVER_DRAIN_S = 3.0
 CALLERS = (128, 8.0)
@@ -72,7 +74,7 @@ class Replica:
         self.trail = Trail(settings.audit_log, f"{PREFIX}AUDIT_LOG", self.metrics.audit_lost)
         connection = from_kubeconfig(settings.kubeconfig) if settings.kubeconfig else in_cluster()
         self.client = ApiClient(connection, user_agent="kernelsecret-webhook")
-        self.view = ClusterView(self.client)
+        self.view = ClusterView(self.client, vault_agent_settings(settings))
         self.refresher = Refresher(self.client, self.view, on_read=self.metrics.refreshed)
         self.keeper = Keeper(self.client, Policy(hosts=_hosts(settings)), namespace=settings.namespace)
         self.readiness = Readiness(self.view, self.keeper)
@@ -82,11 +84,13 @@ class Replica:
             self.client, self.view, ask=self.agents.served, on_write=self.metrics.status_write
         )
         self.issuer = Issuer(self.client, self.view, self._refresh_for_issuer, self.keeper.signing_key, _utc_now)
+        self.mode_events = ModeEvents(self.client, settings.identity, _utc_now, count=self.metrics.mode_event)
         self.handover = Handover(
             self.issuer,
             self.agents,
             self.view.nodes,
             on_outcome=self.metrics.handover,
+            on_bound=self.mode_events.tell,
             within_s=settings.handover_s,
         )
         self.push_keys = SenderKeys(self.client, settings.namespace, on_change=self.metrics.push_keys)
@@ -110,6 +114,7 @@ class Replica:
                         self.view.run(),
                         self.keeper.run(),
                         self.handover.run(),
+                        self.mode_events.run(),
                         self.push_keys.run(),
                         self.committer.run(),
                     )

@@ -19,16 +19,14 @@ from agent.model import PodRef
 from apiclient import paths
 from apiclient.client import ApiClient, ApiError
 from apiclient.lease import micro_time
+from apiclient.pod_event import event_note, pod_event
 from kernelsecret.errors import Refused
 from kernelsecret.names import REPORTER
 from telemetry.logkeys import Event
 from telemetry.logs import get_logger, problem
-from telemetry.text import clean
 
 __all__ = ["EventReason", "EventWriter"]
 
-MOST_NOTE_BYTES = 1024
-MOST_INSTANCE = 128
 AWAY_PAUSE_S = 1.0
 """After an Event that the API server did not take, so that an outage is not met with a flood."""
 _ACTIONS = {
@@ -76,7 +74,7 @@ class EventWriter:
         given: tuple[object, ...] = (reason, note)
         if not all(map(isinstance, given, (EventReason, str))):
             raise TypeError("an event is a pod, an EventReason and a note")
-        told = self._book.tell(pod, reason, _note(note), warning)
+        told = self._book.tell(pod, reason, event_note(note), warning)
         if told is not Told.NEW:
             self._count(told.value)
         self._told.set()
@@ -117,35 +115,21 @@ class EventWriter:
 
     def _event(self, series: Series) -> bytes:
         pod = series.pod
-        return msgspec.json.encode(
-            {
-                "apiVersion": "events.k8s.io/v1",
-                "kind": "Event",
-                "metadata": {"name": series.name, "namespace": pod.namespace},
-                "eventTime": self._time(series.first_s),
-                "reportingController": REPORTER,
-                "reportingInstance": self._node[:MOST_INSTANCE],
-                "action": _ACTIONS[series.reason],
-                "reason": series.reason.value,
-                "regarding": {
-                    "apiVersion": "v1",
-                    "kind": "Pod",
-                    "namespace": pod.namespace,
-                    "name": pod.name,
-                    "uid": pod.uid,
-                },
-                "note": series.note,
-                "type": "Warning" if series.warning else "Normal",
-            }
+        return pod_event(
+            series.name,
+            pod=(pod.namespace, pod.name, pod.uid),
+            reporter=(REPORTER, self._node),
+            reason=series.reason.value,
+            action=_ACTIONS[series.reason],
+            note=series.note,
+            warning=series.warning,
+            at=self._at(series.first_s),
         )
 
     def _counted(self, series: Series, count: int) -> bytes:
-        return msgspec.json.encode({"series": {"count": count, "lastObservedTime": self._time(series.last_s)}})
+        return msgspec.json.encode(
+            {"series": {"count": count, "lastObservedTime": micro_time(self._at(series.last_s))}}
+        )
 
-    def _time(self, clock_s: float) -> str:
-        return micro_time(datetime.fromtimestamp(clock_s + self._wall_offset, UTC))
-
-
-def _note(text: str) -> str:
-    """One line, fit to be shown, within what the API server takes."""
-    return clean(text, MOST_NOTE_BYTES).encode()[:MOST_NOTE_BYTES].decode("utf-8", "ignore")
+    def _at(self, clock_s: float) -> datetime:
+        return datetime.fromtimestamp(clock_s + self._wall_offset, UTC)

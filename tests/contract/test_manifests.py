@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from agent.kube.events import MOST_INSTANCE
 from agent.preload.judging import MOST_TEXT
 from agent.sources.kubernetes.clients import AUDIENCE
+from apiclient.pod_event import MOST_INSTANCE
 from kernelsecret import names
 from kernelsecret.interceptor import VaultAuth
 from telemetry.options import misspelt

@@ -21,6 +21,7 @@ from webhook.handover.queue import HintQueue
 from webhook.hints import Hint
 from webhook.policy.nodes import Nodes
 from webhook.policy.pods import Pod
+from webhook.policy.volumes import has_vault_agent
 
 QUEUE = 4096
 WORKERS = 16
@@ -43,6 +44,7 @@ class Outcome(StrEnum):
     GONE = "gone"  # no such pod any more, or another of its name
     NOT_BOUND = "not-bound"  # no node was written into it in time
     NOT_GIVEN = "not-given"  # policy does not give it any more
+    NOT_NEEDED = "not-needed"  # the pod has a Vault Agent of its own
     UNREACHABLE = "unreachable"  # the agent or its node
     REFUSED = "refused"  # by the agent
     FAILED = "failed"  # the API server, time, or we ourselves
@@ -59,7 +61,8 @@ class _Ended(Exception):
 
 
 class Handover:
-    """`offer` from admission, `run` as a task, `close` at the end. `on_outcome` hears each outcome with its seconds."""
+    """`offer` from admission, `run` as a task, `close` at the end. `on_outcome` hears each outcome with its seconds,
+    `on_bound` of each live pod of ours that has a node."""
 
     def __init__(
         self,
@@ -68,6 +71,7 @@ class Handover:
         nodes: Nodes,
         *,
         on_outcome: Callable[[Outcome, float], None] = lambda outcome, seconds: None,
+        on_bound: Callable[[Pod], None] = lambda pod: None,
         limit: int = QUEUE,
         workers: int = WORKERS,
         within_s: float = WITHIN_S,
@@ -76,6 +80,7 @@ class Handover:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._issuer, self._agents, self._nodes, self._on_outcome = issuer, agents, nodes, on_outcome
+        self._on_bound = on_bound
         self._workers, self._within_s, self._binding_s = workers, within_s, binding_s
         self._monotonic = monotonic or asyncio.get_running_loop().time
         self._sleep = sleep
@@ -161,6 +166,9 @@ class Handover:
 
     async def _hand_over(self, hint: Hint) -> Outcome:
         pod = await self._bound(hint)
+        self._on_bound(pod)
+        if not injected_interceptor(pod):
+            return Outcome.NOT_NEEDED
         node = self._nodes.get(pod.spec.node_name or "")
         if node is None or not node.address:
             why = "the node is not known, or has no InternalIP"
@@ -190,7 +198,7 @@ class Handover:
                 raise
             if hint.uid is not None and pod.metadata.uid != hint.uid:
                 raise _Ended(Outcome.GONE)
-            if not injected_interceptor(pod):
+            if not injected_interceptor(pod) and not has_vault_agent(pod):
                 raise _Ended(Outcome.NOT_OURS)
             if pod.spec.node_name:
                 return pod

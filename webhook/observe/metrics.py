@@ -48,6 +48,13 @@ DEFINITIONS = (
         _P + "handovers_total", Counter, ("outcome",), "Bindings that led to a hand-over of a registration, by its end."
     ),
     Definition(_P + "handover_duration_seconds", Histogram, (), "From a binding to the end of its hand-over.", FAST),
+    Definition(
+        _P + "mode_events_total",
+        Counter,
+        ("result",),
+        "Events `ModeChosen` about pods that are bound: written, known (told already), or lost: full (too many waited),"
+        " away (the API server), refused (by it).",
+    ),
     Definition(_P + "node_requests_total", Counter, ("outcome",), "What agents asked for on their port, by its end."),
     Definition(
         _P + "pushes_total",
@@ -119,6 +126,7 @@ class Metrics(Registered):
         self._status = Words("400", "413", "415", "422")
         self._refreshed = Words("read", "failed", "limited")
         self._handover = Words(pattern=_SLUG, limit=32)
+        self._told = Words("written", "known", "full", "away", "refused")
         self._asked = Words(pattern=_SLUG, limit=32)
         self._pushed = Words(pattern=_SLUG, limit=32)
         self._noticed = Words("ok", "conflict", "failed")
@@ -165,6 +173,10 @@ class Metrics(Registered):
         """A hand-over ended."""
         self._counter("handovers_total", self._handover(outcome)).inc()
         self._histogram("handover_duration_seconds").observe(seconds)
+
+    def mode_event(self, result: str) -> None:
+        """An Event about a pod's mode was written, or lost."""
+        self._counter("mode_events_total", self._told(result)).inc()
 
     def node_request(self, outcome: str) -> None:
         """An agent was answered."""

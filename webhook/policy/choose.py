@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -29,6 +29,8 @@ FIELD_MODE = f"metadata.annotations[{ANNOTATION_MODE}]"
 _MODES = tuple(mode.value for mode in Mode)
 
 
+PASSED_OVER: Final = "; not "
+"""Before each mode that was passed over, in the sentence of a decision."""
 Reasons = dict[Mode, str]
 """Why modes were not taken."""
 
@@ -45,8 +47,8 @@ class Choice(NamedTuple):
     @property
     def sentence(self) -> str:
         """The decision, for the pod's annotation."""
-        passed = "".join(f"; not {mode.value}: {why}" for mode, why in self.passed)
-        return f"{said_mode(self.mode)}{self.why}{passed}"
+        said = f"{said_mode(self.mode)}{self.why}"
+        return said + "".join([f"{PASSED_OVER}{mode}: {why}" for mode, why in self.passed]) if self.passed else said
 
 
 def said_mode(mode: str) -> str:
@@ -58,11 +60,11 @@ def mode_steps(interceptor: SecretInterceptor, choice: Choice | None, reasons: R
     """What is to be said of each mode of an interceptor, in its order; without a choice, of those with a reason."""
     for mode in interceptor.spec.delivery.modes:
         if choice is not None and mode is choice.mode:
-            yield Step(Rule.MODE, Verdict.YES, f"mode `{mode.value}`: {choice.why}")
+            yield Step(Rule.MODE, Verdict.YES, f"mode `{mode}`: {choice.why}")
         elif mode in reasons:
-            yield Step(Rule.MODE, Verdict.NO, f"mode `{mode.value}`: {reasons[mode]}")
+            yield Step(Rule.MODE, Verdict.NO, f"mode `{mode}`: {reasons[mode]}")
         elif choice is not None:
-            yield Step(Rule.MODE, Verdict.NOTE, f"mode `{mode.value}`: comes after `{choice.mode.value}`")
+            yield Step(Rule.MODE, Verdict.NOTE, f"mode `{mode}`: comes after `{choice.mode}`")
 
 
 class _Option(NamedTuple):
@@ -198,15 +200,16 @@ def _prefer(options: list[_Option], landing: Landing, passed: Reasons) -> Choice
         why = "no node is known that the pod can land on, so it waits for one"
         return Choice(mode, wanted, why if wanted == ANYWHERE else f"{why} whose {wanted}")
     able = [landing.able(option.needs) for option in options]
-    taken = next((index for index, count in enumerate(able) if 2 * count >= total), able.index(max(able)))
+    halves = [index for index, count in enumerate(able) if 2 * count >= total]
+    taken = halves[0] if halves else able.index(max(able))
     (mode, wanted), count = options[taken], able[taken]
     if not count:
         why = f"no allowed mode works on any of the {total} nodes that the pod can land on: none has the label"
         fix = "look at the agents of these nodes, or let the pod wait for one: spec.delivery.placement: require"
         doubt = Doubt(node=ALL)
         raise Refusal(Rule.PLACEMENT, "spec", f"{why} {_widest(options)}", fix, doubt=doubt)
-    for option, other in zip(options[:taken], able, strict=False):
-        passed[option.mode] = f"it works on {other} of the {total} nodes only"
+    for index in range(taken):
+        passed[options[index].mode] = f"it works on {able[index]} of the {total} nodes only"
     if count == total:
         each = f"each of the {count} nodes" if count > 1 else "the only node"
         return Choice(mode, ANYWHERE, f"it works on {each} that the pod can land on")

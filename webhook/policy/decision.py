@@ -35,8 +35,6 @@ from webhook.policy.volumes import (
     free_name,
     mount_path,
     mounts_of,
-    our_volumes,
-    shim_volumes,
 )
 
 FIELD_INJECT = f"metadata.annotations[{ANNOTATION_INJECT}]"
@@ -121,7 +119,7 @@ def _injection(pod: Pod, namespace: str, view: View, steps: list[Step], warnings
     text = f"volume {quoted(volume_name)} " + ("is in the pod already" if has_volume else "is added")
     steps.append(Step(Rule.VOLUME, Verdict.YES, text))
 
-    all_places = tuple(_own_places(pod, mode))
+    all_places = tuple(places(pod.spec) if mode is not Mode.VAULT_AGENT else _own_places(pod))
     mounted = {place.name: found for place in all_places if (found := mounts_of(place, names))}
     holders = frozenset(mounted)
     chosen, why = chosen_containers(pod, interceptor, all_places, holders)
@@ -137,17 +135,20 @@ def _injection(pod: Pod, namespace: str, view: View, steps: list[Step], warnings
     steps.append(Step(Rule.CONTAINERS, Verdict.YES, f"{', '.join(map(quoted, containers))} at {path}: {why}"))
 
     extra: tuple[Operation, ...] = ()
+    notes: Sequence[Step] = ()
     if mode is Mode.PRELOAD:
         holding = [place for place in all_places if place.name in chosen]
         earlier = earlier_containers(pod, holders) or frozenset()
         extra, notes = preload(pod, holding, names, path, interceptor.spec.delivery.preload.prefixes, earlier)
     else:
-        notes = tuple(_never_rotate(all_places, mounted))
+        if mounted:
+            notes = tuple(_never_rotate(all_places, mounted))
         if mode is Mode.VAULT_AGENT:
             assert view.vault_agent is not None
             extra = tuple(vault_agent_operations(pod, interceptor, view.vault_agent, path))
-    steps += notes
-    warnings += (f"kernelsecret: {note.text}" for note in notes)
+    if notes:
+        steps += notes
+        warnings += (f"kernelsecret: {note.text}" for note in notes)
     sentence = _sentence(pod, name, choice)
     return Injection(interceptor, choice, volume_name, has_volume, containers, to_mount, path, sentence, extra)
 
@@ -158,25 +159,25 @@ def _volume(pod: Pod, interceptor: str, mode: Mode) -> tuple[str, frozenset[str]
     A mount of its name counts also while the volume is missing: it is the one that is added.
     """
     volumes = pod.spec.volumes or ()
-    if mode is not Mode.PRELOAD:
-        for index, _ in shim_volumes(volumes):
-            why = f"the shim is for pods in mode `{Mode.PRELOAD.value}`, and this one is in mode `{mode.value}`"
-            raise Refusal(Rule.VOLUME, f"spec.volumes[{index}].csi", why, "remove the volume")
     if mode is Mode.VAULT_AGENT:
         return VOLUME_NAME, frozenset((VOLUME_NAME,)), any(volume.name == VOLUME_NAME for volume in volumes)
-    ours = our_volumes(volumes)
-    for index, volume in ours:
-        check_volume(index, volume, interceptor)
-    if not ours:
-        name = free_name(volumes)
-        return name, frozenset((name,)), False
-    return ours[0][1].name or "", frozenset(volume.name or "" for _, volume in ours), True
+    names: list[str] = []
+    for index, volume in enumerate(volumes):
+        csi = volume.csi
+        if csi is None or not volume.is_ours:
+            continue
+        if not csi.is_shim:
+            check_volume(index, volume, interceptor)
+            names.append(volume.name or "")
+        elif mode is not Mode.PRELOAD:
+            why = f"the shim is for pods in mode `{Mode.PRELOAD}`, and this one is in mode `{mode}`"
+            raise Refusal(Rule.VOLUME, f"spec.volumes[{index}].csi", why, "remove the volume")
+    first = names[0] if names else free_name(volumes)
+    return first, frozenset(names or (first,)), bool(names)
 
 
-def _own_places(pod: Pod, mode: Mode) -> Iterator[Place]:
+def _own_places(pod: Pod) -> Iterator[Place]:
     """The containers that may get the files: not those that admission adds to write them."""
-    if mode is not Mode.VAULT_AGENT:
-        return places(pod.spec)
     return (
         place for place in places(pod.spec) if place.name not in (CONTAINER_VAULT_AGENT, CONTAINER_VAULT_AGENT_INIT)
     )
@@ -197,11 +198,12 @@ MOST_SENTENCE: Final = 1024
 def _sentence(pod: Pod, interceptor: str, choice: Choice) -> str:
     """What was decided, in the words of the call that decided it: a later one sees a pod with affinity."""
     annotations = pod.annotations
-    said = annotations.get(ANNOTATION_DECISION, "")
+    said = annotations.get(ANNOTATION_DECISION)
     if (
-        annotations.get(ANNOTATION_CHOSEN_MODE) == choice.mode.value
+        said is not None
+        and annotations.get(ANNOTATION_CHOSEN_MODE) == choice.mode
         and annotations.get(ANNOTATION_INTERCEPTOR) == interceptor
-        and is_sentence(said, choice.mode.value)
+        and is_sentence(said, choice.mode)
     ):
         return said
     return choice.sentence[:MOST_SENTENCE]

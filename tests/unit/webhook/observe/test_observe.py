@@ -29,6 +29,7 @@ def use_everything(metrics: Metrics, word: str = "ok") -> None:
     metrics.bad_request(415)
     metrics.refreshed(word)
     metrics.handover(word, 0.1)
+    metrics.mode_event(word)
     metrics.node_request(word)
     metrics.push(word, 0.01)
     metrics.notice_write(word)
