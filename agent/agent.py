@@ -225,7 +225,7 @@ class Agent:
         api.served = parts.served
         api.nudge = lambda source, path: parts.sources[source].nudge(path) if source in parts.sources else 0
         await api.start()
-        api.publish_engine(probed.report.engine, may_pass=probed.may_pass)
+        api.publish_engine(probed.report.engine, probed.report.idmapped, may_pass=probed.may_pass)
         await api.cluster.wait_synced(SYNC_S)
 
     async def _listen_to_kernel(self, kernel: NodeKernel, volumes: Volumes) -> None:

@@ -90,10 +90,10 @@ class ApiSide:
         """Where programs that the shim does not reach are told; `cluster` says what is told already."""
         return PodAnnotation(self._client, cluster)
 
-    def publish_engine(self, engine: EngineName, *, may_pass: bool) -> None:
-        """Keep the Node's label so from now on."""
+    def publish_engine(self, engine: EngineName, idmapped: str, *, may_pass: bool) -> None:
+        """Keep the Node's labels so from now on."""
         label = EngineLabel(self._client, self._settings.node, self._conditions)
-        self._tasks.append(asyncio.create_task(label.run(engine, may_pass=may_pass)))
+        self._tasks.append(asyncio.create_task(label.run(engine, idmapped, may_pass=may_pass)))
 
     async def stop(self) -> None:
         """Idempotent. The label stays."""

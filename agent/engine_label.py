@@ -1,9 +1,10 @@
-"""What this node can do, said where admission looks: the label `kernelsecret.io/engine` of its Node.
+"""What this node can do, said where admission looks: the labels `kernelsecret.io/engine` and `kernelsecret.io/idmapped`
+of its Node.
 
-It says what the probe found, not whether an agent runs now: it is never taken away, so a roll of the agents flips no
-pod's mode. It gets worse only by a probe whose reason lasts: one that may pass (no memory, a file system that is read
-only just now) leaves a better label as it is until it has lasted for `LASTING_S`. It is looked at again from time to
-time, because a Node that is deleted and registers anew has lost it.
+They say what the probe found, not whether an agent runs now: they are never taken away, so a roll of the agents flips
+no pod's mode. The engine gets worse only by a probe whose reason lasts: one that may pass (no memory, a file system
+that is read only just now) leaves a better label as it is until it has lasted for `LASTING_S`. They are looked at again
+from time to time, because a Node that is deleted and registers anew has lost them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from agent.observe.conditions import Conditions, Reason
 from apiclient import paths
 from apiclient.client import ApiClient
 from kernelsecret.errors import Code, Refused
-from kernelsecret.names import LABEL_ENGINE
+from kernelsecret.names import LABEL_ENGINE, LABEL_IDMAPPED
 from telemetry.logkeys import Event
 from telemetry.logs import get_logger
 
@@ -52,7 +53,7 @@ def wanted(current: str | None, engine: EngineName, *, may_pass: bool) -> str:
 
 
 class EngineLabel:
-    """Keeps the label of one node. `sleep` and `chance` (0 to 1) are for tests."""
+    """Keeps the labels of one node. `sleep` and `chance` (0 to 1) are for tests."""
 
     def __init__(
         self,
@@ -66,12 +67,12 @@ class EngineLabel:
         self._client, self._path, self._conditions = client, paths.node(node), conditions
         self._sleep, self._chance = sleep, chance
 
-    async def run(self, engine: EngineName, *, may_pass: bool = False) -> None:
-        """Keep the label so until cancelled."""
+    async def run(self, engine: EngineName, idmapped: str, *, may_pass: bool = False) -> None:
+        """Keep the labels so until cancelled. `idmapped` is the other label's value."""
         delay, waited = FIRST_RETRY_S, 0.0
         while True:
             try:
-                await self.publish(engine, may_pass=may_pass and waited < LASTING_S)
+                await self.publish(engine, idmapped, may_pass=may_pass and waited < LASTING_S)
             except Refused as refused:
                 self._conditions.hold(Reason.ENGINE_UNPUBLISHED, why=str(refused))
                 pause, delay = delay, min(2 * delay, LONGEST_RETRY_S)
@@ -82,14 +83,16 @@ class EngineLabel:
             waited += pause
             await self._sleep(pause)
 
-    async def publish(self, engine: EngineName, *, may_pass: bool) -> None:
-        """Look once, and write where the label says something else. Raises Refused."""
+    async def publish(self, engine: EngineName, idmapped: str, *, may_pass: bool) -> None:
+        """Look once, and write where the labels say something else. Raises Refused."""
         try:
-            current = _node.decode(await self._client.get(self._path)).metadata.labels.get(LABEL_ENGINE)
+            current = _node.decode(await self._client.get(self._path)).metadata.labels
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise Refused(Code.UNAVAILABLE, "node", "the API server's answer is not a Node") from None
-        label = wanted(current, engine, may_pass=may_pass)
-        if label != current:
-            body = msgspec.json.encode({"metadata": {"labels": {LABEL_ENGINE: label}}})
-            await self._client.patch(self._path, body)
-            log.info(Event.ENGINE_PUBLISHED, engine=label)
+        labels = {
+            LABEL_ENGINE: wanted(current.get(LABEL_ENGINE), engine, may_pass=may_pass),
+            LABEL_IDMAPPED: idmapped,
+        }
+        if not labels.items() <= current.items():
+            await self._client.patch(self._path, msgspec.json.encode({"metadata": {"labels": labels}}))
+            log.info(Event.ENGINE_PUBLISHED, engine=labels[LABEL_ENGINE], idmapped=idmapped)

@@ -38,6 +38,10 @@ class ProbeReport:
     lockdown: str
     btf: bool
     cgroup_version: int | None
+    idmapped: str = "none"
+    """The engine that was seen to serve pods with a user namespace of their own, or `none`: see agent.idmapped."""
+    idmapped_reason: str = ""
+    """Why that is none, in an operator's words; empty where it is not."""
 
     def as_status(self) -> dict[str, Any]:
         """JSON-ready."""

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from agent.idmapped import with_idmapped
 from agent.kernel.node import NodeFacts
 from agent.kernel.programs import Tuning
 from agent.model import EngineName
@@ -62,8 +63,15 @@ async def open_probed(settings: Settings, facts: NodeFacts, telling: Telling, cl
         except (KernelSecretError, OSError) as error:
             reason = reason or said(error)
             passes = is_asked and may_pass(error)
-    found = report(facts, reason)
-    log.info(Event.PROBED, engine=found.engine.value, reason=reason or None, kernel=facts.kernel)
+    found = await asyncio.to_thread(with_idmapped, report(facts, reason), settings.run_dir)
+    log.info(
+        Event.PROBED,
+        engine=found.engine.value,
+        reason=reason or None,
+        kernel=facts.kernel,
+        idmapped=found.idmapped,
+        detail=found.idmapped_reason or None,
+    )
     if reason and settings.engine == EngineName.ITER.value:
         raise Refused(Code.FAILED_PRECONDITION, "KERNELSECRET_ENGINE", f"iter does not work here: {reason}")
     if reason and is_asked:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from agent.delivery import mounts
 from agent.delivery.state import StateFiles
+from agent.idmapped import with_idmapped
 from agent.kernel.node import read_facts
 from agent.node_kernel import LOCK, open_kernel, remove
 from agent.probe import ProbeReport, probe, report
@@ -23,13 +24,14 @@ def probe_once(settings: Settings) -> ProbeReport:
     """Probe this node in a folder that is gone afterwards; a running agent is not touched."""
     facts = read_facts(settings.cgroup_root)
     folder = Path(tempfile.mkdtemp(prefix="kernelsecret-probe-"))
-    kernel = None
+    kernel, reason = None, ""
     try:
-        kernel = open_kernel(folder, facts, lambda error: None)
-        asyncio.run(probe(kernel, folder))
-        return report(facts, "")
-    except (KernelSecretError, OSError) as error:
-        return report(facts, said(error))
+        try:
+            kernel = open_kernel(folder, facts, lambda error: None)
+            asyncio.run(probe(kernel, folder))
+        except (KernelSecretError, OSError) as error:
+            reason = said(error)
+        return with_idmapped(report(facts, reason), folder)
     finally:
         if kernel is not None:
             kernel.close()

@@ -135,6 +135,7 @@ _TEXT = {
         "endpoint",
         "address",
         "engine",
+        "idmapped",
         "mode",
         "map",
         "program",

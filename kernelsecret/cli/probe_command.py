@@ -46,6 +46,13 @@ def _lines(found: dict[str, Any], *, by_agent: bool) -> list[str]:
     lines = [f"engine     {found['engine']}: {MEANS.get(found['engine'], '')}"]
     if found["reason"]:
         lines.append(f"because    {found['reason']}")
+    lines.append(f"idmapped   {found.get('idmapped', 'none')}: {_idmapped(found)}")
     lines.append(f"kernel     {kernel_line(found)}")
     lines.append("found by   " + ("the running agent" if by_agent else "serving a canary, which is gone again"))
     return lines
+
+
+def _idmapped(found: dict[str, Any]) -> str:
+    if found.get("idmapped", "none") != "none":
+        return "pods with hostUsers: false can have what is served as files in memory"
+    return f"pods with hostUsers: false cannot be served ({found.get('idmapped_reason') or 'not looked at'})"

@@ -76,9 +76,9 @@ class Scene:
         await self._paused.wait()
         self._paused.clear()
 
-    def says(self) -> str | None:
+    def says(self, label: str = "engine") -> str | None:
         found: dict[str, str] = self.fake.objects["nodes", "", "node-1"]["metadata"].get("labels", {})
-        return found.get("kernelsecret.io/engine")
+        return found.get(f"kernelsecret.io/{label}")
 
     def patches(self) -> int:
         return sum(one.method == "PATCH" for one in self.fake.requests)
@@ -87,11 +87,11 @@ class Scene:
 @asynccontextmanager
 async def keeping(engine: EngineName, *, passing: bool = False, label: str = "") -> AsyncIterator[Scene]:
     fake = FakeApiServer()
-    labels = {"kernelsecret.io/engine": label} if label else {}
+    labels = {"kernelsecret.io/engine": label, "kernelsecret.io/idmapped": "tmpfs"} if label else {}
     await fake.put("nodes", "node-1", metadata={"labels": labels})
     async with serving(fake) as url, ApiClient(Connection(url)) as client:
         scene = Scene(fake, client)
-        running = asyncio.create_task(scene.label.run(engine, may_pass=passing))
+        running = asyncio.create_task(scene.label.run(engine, "tmpfs", may_pass=passing))
         try:
             await scene.turn()
             yield scene
@@ -111,6 +111,16 @@ async def test_the_label_is_written_once_and_looked_at_again() -> None:
         scene.wake.release()
         await scene.turn()
         assert scene.says() == "iter", "a node that registered anew has lost it"
+
+
+async def test_both_labels_are_written_where_one_says_something_else() -> None:
+    async with keeping(ITER) as scene:
+        assert (scene.says(), scene.says("idmapped"), scene.patches()) == ("iter", "tmpfs", 1)
+        labels = {"kernelsecret.io/engine": "iter", "kernelsecret.io/idmapped": "none"}
+        await scene.fake.put("nodes", "node-1", metadata={"labels": labels})
+        scene.wake.release()
+        await scene.turn()
+        assert (scene.says(), scene.says("idmapped"), scene.patches()) == ("iter", "tmpfs", 2)
 
 
 async def test_a_label_that_says_so_already_is_not_written() -> None:
