@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,17 +24,11 @@ FLAGS: Final = ("-O1", "-Wall", "-Wextra", "-Werror")
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """A program: `build` makes what it needs in the folder that containers have as /tools."""
+    """A program, and what compiles it in the folder that containers have as /tools."""
 
     name: str
     command: tuple[str, ...]
     compiler: tuple[str, ...] = ()
-
-    def build(self, tools: Path) -> None:
-        """Compile it, once."""
-        if self.compiler:
-            need_program(self.compiler[0])
-            subprocess.run(self.compiler, cwd=tools, check=True, capture_output=True)
 
 
 def loads() -> tuple[Load, ...]:
@@ -50,10 +45,14 @@ def loads() -> tuple[Load, ...]:
     )
 
 
-def bring(tools: Path) -> None:
-    """The programs' sources."""
+def bring(programs: Iterable[Load], tools: Path) -> None:
+    """Bring what they need there."""
     for path in SOURCES.iterdir():
         shutil.copy(path, tools)
+    for load in programs:
+        if load.compiler:
+            need_program(load.compiler[0])
+            subprocess.run(load.compiler, cwd=tools, check=True, capture_output=True)
 
 
 class Running:

@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Protocol
 
 from tests.agent.preload.clients import Curl, Psql, Roles, https_server
-from tests.agent.preload.loading import Load, Running, bring, loads
+from tests.agent.preload.loading import Running, bring, loads
 from tests.agent.preload.nginx import Nginx
 from tests.agent.preload.place import Place, has_shim
 from tests.agent.preload.values import BUNDLE, Versions
@@ -45,6 +46,8 @@ class Outcome:
     rotations: int
     seconds: float
     last: int
+    unaffected: Mapping[str, str]
+    """Programs that the agent says the shim does not reach: path, why."""
 
     @property
     def errors(self) -> int:
@@ -84,9 +87,18 @@ class Rotation:
         return time.monotonic() - began
 
 
-def run(make_place: Callable[[Mapping[str, bytes]], Place], show: Show, seconds: float) -> Outcome:
-    """`make_place` publishes the volume with its first version. Raises where a program does not come up."""
+def run(
+    tools: Path,
+    make_place: Callable[[Mapping[str, bytes]], Place],
+    show: Show,
+    told: Callable[[], Mapping[str, str]],
+    seconds: float,
+) -> Outcome:
+    """`tools` is the place's; `make_place` publishes the volume with its first version; `told` waits for what the agent
+    says of the programs, which run meanwhile. Raises where one does not come up."""
     versions = Versions()
+    programs = loads()
+    bring(programs, tools)
     with ExitStack() as undo:
         postgres = undo.enter_context(Postgres.started())
         roles = Roles(postgres)
@@ -94,8 +106,7 @@ def run(make_place: Callable[[Mapping[str, bytes]], Place], show: Show, seconds:
         rotation.number = 1
         place = make_place(versions.files(1, roles.pgpass(1)))
         server = _served(versions, place, undo)
-        bring(place.tools)
-        running = [_begun(load, place) for load in loads()]
+        running = [Running(load, place) for load in programs]
         clients: list[Client] = [
             Curl(place, server),
             Psql(place, postgres, roles),
@@ -106,15 +117,11 @@ def run(make_place: Callable[[Mapping[str, bytes]], Place], show: Show, seconds:
         undo.callback(stopped.set)
         seeing = {client.name: pool.submit(client.run, stopped) for client in clients}
         rotated, took = rotation.number, rotation.go_on(seconds)
+        unaffected = told()
         stopped.set()
         seen = {one.name: one.finish(has_shim(one.container)) for one in running}
         seen |= {name: future.result(FINISH_WITHIN_S) for name, future in seeing.items()}
-        return Outcome(seen, rotation.number - rotated, took, rotation.number)
-
-
-def _begun(load: Load, place: Place) -> Running:
-    load.build(place.tools)
-    return Running(load, place)
+        return Outcome(seen, rotation.number - rotated, took, rotation.number, unaffected)
 
 
 def _served(versions: Versions, place: Place, undo: ExitStack) -> peers.Https:

@@ -23,6 +23,7 @@ TWO_VERSIONS: Final = "key values mismatch"
 """What nginx says of a file that it has opened twice, for certificate and for key, with a rotation between the two."""
 COMPLAINT: Final = re.compile(r"\[(?:emerg|alert|crit|error)\]")
 RELOADED_WITHIN_S: Final = 30.0
+PAUSE_S: Final = 0.004
 NAMED: Final = re.compile(r"v(\d+)\.programs\.test")
 CONFIGURATION: Final = """\
 daemon off;
@@ -108,6 +109,7 @@ class Nginx:
                 seen.fault("reload", line)
 
     def _handshake(self, seen: Seen, floor: int) -> None:
+        time.sleep(PAUSE_S)  # to leave something of the machine to the others
         try:
             seen.read("ssl_certificate and its key (prefix)", self._number(), floor)
         except (OSError, ValueError) as error:

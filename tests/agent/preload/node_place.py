@@ -17,10 +17,13 @@ from tests.agent.preload import matrix
 from tests.agent.preload.place import NAME, Place
 from tests.agent.preload.values import FILES, VALUE, digits
 from tests.agent.tree import Pod, Tree
+from tests.apiserver.harness.waiting import until
 
 SECRET: Final = "shop/programs"
 FILE_MODE: Final = "0400"  # psql takes no password file that others may read
 SHOWN_WITHIN_S: Final = 20.0
+TOLD_WITHIN_S: Final = 60.0
+"""An agent looks twice as late after each look, and every half minute in the end."""
 POLL_S: Final = 0.0005
 
 
@@ -50,7 +53,9 @@ def meet(node: Node, seconds: float) -> matrix.Outcome:
             asyncio.run(publish_shim(node, shim))
             return Place(containers, {NAME: pod.target, f"{names.GROUP}/shim": shim.target}, tools)
 
-        outcome = matrix.run(make_place, lambda number, files: show(node, pod, number, files), seconds)
+        outcome = matrix.run(
+            tools, make_place, lambda number, files: show(node, pod, number, files), lambda: told(node), seconds
+        )
     for volume in (pod, shim):
         asyncio.run(node.unpublish(volume))
     return outcome
@@ -77,6 +82,14 @@ async def publish_shim(node: Node, shim: Pod) -> None:
     message.volume_context[names.ATTRIBUTE_SHIM] = names.ATTRIBUTE_SHIM_YES
     async with KubeletClient(node.csi_socket) as kubelet:
         await kubelet.publish(message)
+
+
+def told(node: Node) -> dict[str, str]:
+    """Which programs the shim does not reach, as the agent's status has it, and why; it waits until there is one."""
+    found = until(
+        lambda: node.status()["unaffected"], "the agent tells of a program without the shim", deadline_s=TOLD_WITHIN_S
+    )
+    return {program["path"]: program["why"] for pod in found for program in pod["programs"]}
 
 
 def show(node: Node, pod: Pod, number: int, files: Mapping[str, bytes]) -> None:

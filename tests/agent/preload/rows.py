@@ -98,7 +98,7 @@ ROWS: Final = (
         "busybox, linked statically",
         ("cat",),
         (),
-        remark="**not affected**: the shim is not in it, and the prefix is not there; it reads the ordinary file",
+        remark="**not affected**: it reads the ordinary file, the prefix is not there; the agent tells of it (`static`)",
         has_shim=False,
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,7 @@ from tests.agent.opening import opened
 from tests.agent.preload.matrix import Outcome
 from tests.agent.preload.node_place import meet
 from tests.agent.preload.rows import ROWS, Row
+from tests.needs import need_program
 
 SECONDS = 6.0
 LEAST_ROTATIONS = 60
@@ -44,3 +46,7 @@ def test_a_program_meets_one_whole_version_and_none_that_is_older_than_the_last(
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.program)
 def test_only_a_static_program_is_without_the_shim(outcome: Outcome, row: Row) -> None:
     assert outcome.seen[row.program].has_shim is row.has_shim
+
+
+def test_the_agent_tells_of_the_static_program_and_of_no_other(outcome: Outcome) -> None:
+    assert outcome.unaffected == {os.path.realpath(need_program("busybox")): "static"}

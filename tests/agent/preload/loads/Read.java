@@ -113,7 +113,7 @@ public class Read {
             if (isLastRound) {
                 break;
             }
-            Thread.sleep(1);
+            Thread.sleep(4);
         }
         var counted = reads.entrySet().stream().map(e -> quoted(e.getKey()) + ": " + e.getValue());
         var said = faults.stream().limit(MOST_FAULTS).map(Read::quoted);

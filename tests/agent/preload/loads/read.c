@@ -102,7 +102,7 @@ static long number_of(long length)
 int main(int count, char **words)
 {
 	struct sigaction action = { .sa_handler = stop };
-	struct timespec pause = { .tv_nsec = 1000000 };
+	struct timespec pause = { .tv_nsec = 4000000 };
 	long reads[WAYS] = { 0 }, last = 0, versions = 0, number, length;
 	struct stat found;
 	int i, is_last_round;

@@ -65,7 +65,7 @@ async function main() {
 		}
 		if (!fs.existsSync(prefixed)) faults.push("fs.existsSync: not found");
 		if (isLastRound) break;
-		await new Promise((resolve) => setTimeout(resolve, 1));
+		await new Promise((resolve) => setTimeout(resolve, 4));
 	}
 	console.log(JSON.stringify({ reads, faults: faults.slice(0, MOST_FAULTS), last, versions }));
 	process.exit(0);

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-PAUSE_S = 0.001
+PAUSE_S = 0.004
 LINES = 500
 MOST_FAULTS = 10
 

@@ -23,5 +23,6 @@ while :; do
 	[ "$number" -le "$last" ] || { versions=$((versions + 1)) last=$number; }
 	[ ! -e "$prefixed" ] || fault "the prefix is there"
 	[ -z "$is_last_round" ] || break
+	busybox usleep 4000
 done
 echo "{\"reads\": {\"cat\": $reads}, \"faults\": [$faults], \"last\": $last, \"versions\": $versions}"
