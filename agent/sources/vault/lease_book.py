@@ -223,10 +223,11 @@ class LeaseBook:
             held.tries, held.retry_s = 0, 0.0
 
     def token_replaced(self, token: str, ends_s: float) -> None:
-        """Whatever hangs on another token than this one ends with that, at `ends_s`."""
+        """The token before this one ends at `ends_s`, and what hangs on it. When a token before that one ends is known
+        already."""
         for held in self.held:
-            if held.lease_id and held.token != token:
-                held.token_ends_s = min(held.token_ends_s, ends_s)
+            if held.lease_id and held.token != token and held.token_ends_s == inf:
+                held.token_ends_s = ends_s
 
     def all_read(self, label: str, now: float) -> bool:
         """Every reader has the version of this label: earlier leases end after a grace. Whether that is news."""

@@ -163,11 +163,12 @@ async def test_no_lease_is_renewed_beyond_the_end_of_its_token() -> None:
     assert Do.RENEW not in [do for do, _ in steps(book, old, NOW - 30)]
 
 
-async def test_a_token_that_was_replaced_twice_ends_when_it_ended() -> None:
+@pytest.mark.parametrize(("first_s", "second_s"), [(5, 500), (500, 5), (500, 0)])
+async def test_what_becomes_of_a_later_token_is_no_concern_of_a_lease(first_s: float, second_s: float) -> None:
     book, old = old_and_new()
-    for name, ends_s in (("second", NOW + 5), ("third", NOW + 500)):
-        book.token_replaced(name, ends_s)
-    assert old.token_ends_s == NOW + 5
+    for name, left_s in (("second", first_s), ("third", second_s)):
+        book.token_replaced(name, NOW + left_s)
+    assert old.token_ends_s == NOW + first_s
 
 
 async def test_a_lease_that_was_found_dead_died_when_it_had_to() -> None:

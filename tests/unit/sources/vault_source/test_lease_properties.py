@@ -156,6 +156,7 @@ def ended(world: World) -> None:
 )
 @example(acts=[("wait", 10.0), ("kill", 0.0), ("wait", 0.004), ("kill", 40.0)], ttl=30, terms=3, renewable=True, seed=1)
 @example(acts=[("wait", 0.006), ("kill", 0.0), ("wait", 0.005), ("kill", 0.0)], ttl=9, terms=1, renewable=False, seed=2)
+@example(acts=[("fetch", 0.0), ("token", 133.0), ("token", 50.0)], ttl=83, terms=2, renewable=True, seed=0)
 def test_leases_are_kept_replaced_in_time_and_all_ended_whatever_happens(
     acts: list[Act], ttl: int, terms: float, renewable: bool, seed: int
 ) -> None:
