@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from agent.model import SecretRef, SecretVersion
-from agent.secrets.contents import Contents
+from agent.secrets import contents as contents_of
+from agent.secrets.contents import MOST_WAITING, WAITS_S, Contents
 from kernelsecret.errors import Code, Refused
 from tests.unit.serving.desk import VALUES, Desk
 from tests.unit.serving.interceptors import files, policy
@@ -137,3 +140,72 @@ async def test_a_template_of_a_pod_without_a_right_holds_nobody_up(desk: Desk) -
     desk.volumes.end_right("csi-2", "the label is off")
     desk.source.change({"username": b"user-2"}, "version 2")
     assert desk.engine.values[DB]["username"] == b"user-2"
+
+
+async def test_a_file_of_a_key_that_is_not_there_refuses_the_volume_and_is_counted(desk: Desk) -> None:
+    files(desk, {"path": "absent", "key": "absent"})
+    with pytest.raises(Refused, match=r"file:payments/db: has no key 'absent' for the file 'absent'") as no:
+        await desk.publish()
+    assert (no.value.code, no.value.fix) == (Code.NOT_FOUND, "it has password, username")
+    errors = desk.telling.metrics.registry.get_sample_value
+    assert errors("kernelsecret_source_errors_total", {"source": "file", "kind": "no-key"}) == 1
+    assert len(desk.volumes) == 0
+
+
+async def test_a_value_that_is_longer_than_the_interceptor_allows_refuses_the_volume(desk: Desk) -> None:
+    policy(desk, "spec.limits.maxFileBytes", len(VALUES["password"]) - 1)
+    desk.source.values = {"username": b"u", "password": VALUES["password"]}
+    with pytest.raises(
+        Refused, match=r"spec.limits.maxFileBytes: key 'password' of file:payments/db has 10 bytes"
+    ) as no:
+        await desk.publish()
+    assert no.value.code is Code.RESOURCE_EXHAUSTED
+    assert "password-1" not in str(no.value)
+    policy(desk, "spec.limits.maxFileBytes", len(VALUES["password"]))
+    await desk.publish()
+
+
+async def test_volumes_that_wait_are_remembered_within_bounds_of_number_and_time(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(contents_of, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    await desk.publish()
+    plan = desk.volumes.all()[0].plan
+    contents = Contents(desk.parts.rotator, None)  # type: ignore[arg-type]
+    for number in range(MOST_WAITING + 10):
+        contents._note(replace(plan, volume_id=f"csi-{number}"), DB, Refused(Code.NOT_FOUND, "file", "is not there"))
+    waiting = [one.volume_id for one, _, _ in contents.refused()]
+    assert (len(waiting), waiting[-1]) == (MOST_WAITING, f"csi-{MOST_WAITING + 9}")
+    clock.now = WAITS_S - 1
+    assert contents.refused()
+    clock.now = WAITS_S
+    assert contents.refused() == []
+
+
+async def test_who_asks_just_when_another_has_given_up_has_an_answer_all_the_same(desk: Desk) -> None:
+    desk.source.gate = asyncio.Event()
+    first = asyncio.create_task(desk.parts.rotator.fetch(DB))
+    await waiting(desk, 1)
+    first.cancel()
+    second = asyncio.create_task(desk.parts.rotator.fetch(DB))
+    await waiting(desk, 2)
+    desk.source.gate.set()
+    assert (await second).values == VALUES
+
+
+async def test_an_answer_that_is_older_than_what_was_heard_meanwhile_is_not_taken(desk: Desk) -> None:
+    desk.source.gate = asyncio.Event()
+    fetch = asyncio.create_task(desk.parts.rotator.fetch(DB))
+    await waiting(desk, 1)
+    desk.source.change({"username": b"user-2", "password": b"p"}, "version 2")
+    desk.source.gate.set()
+    assert (await fetch).label == "version 2"
+    assert len(desk.source.fetched) == 2
+
+
+async def test_values_that_nobody_waits_for_are_not_kept_at_hand(desk: Desk) -> None:
+    await desk.publish()
+    desk.source.change({"username": b"user-2", "password": b"p"}, "version 2")
+    fetching = desk.parts.rotator._fetching
+    assert (fetching._newest, dict(fetching._heard)) == ({}, {})

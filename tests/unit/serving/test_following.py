@@ -111,3 +111,13 @@ async def test_a_rotation_waits_for_the_least_interval_and_the_last_one_wins(des
         while desk.engine.values[DB]["username"] != b"user-9":  # noqa: ASYNC110 - the engine is a plain object
             await asyncio.sleep(0.01)
     assert len(desk.engine.rotated) == 2
+
+
+async def test_sources_that_count_their_errors_themselves_are_not_counted_twice(desk: Desk) -> None:
+    from_vault(desk)
+    await desk.publish()
+    (ref,) = desk.volumes.followed()
+    desk.vault.observers[ref].failed(ref, "is away")
+    errors = desk.telling.metrics.registry.get_sample_value
+    assert not errors("kernelsecret_source_errors_total", {"source": "vault", "kind": "unreadable"})
+    assert desk.reasons() == ["source-down"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 from agent.model import SecretRef
+from telemetry.logkeys import Event
+from tests.unit.conftest import LogLines
 from tests.unit.serving.desk import Desk
 from tests.unit.serving.interceptors import from_vault, policy
 
@@ -85,3 +87,27 @@ async def test_the_gauges_count_what_is_held_and_what_fails(desk: Desk) -> None:
     assert value("kernelsecret_source_secrets", {"source": "vault", "state": "good"}) == 1
     assert value("kernelsecret_source_leases", {"source": "vault", "state": "old"}) == 1
     assert value("kernelsecret_volumes", {"engine": "iter"}) == 1
+
+
+async def test_who_is_given_up_is_told_once_for_each_version(desk: Desk, log_lines: LogLines) -> None:
+    policy(desk, "spec.rotation.revokeAfter", "5s")
+    await rotated(desk)
+    desk.parts.old_leases._readers._clock = lambda: 1e12
+    for _ in range(3):
+        desk.parts.old_leases.look()
+    assert log_lines.text.count(Event.READERS_BEHIND.value) == 1
+    desk.parts.old_leases._readers._clock = lambda: 2e12
+    desk.vault.change({"username": b"user-3", "password": b"p"}, "version 3")
+    desk.parts.old_leases._readers._clock = lambda: 3e12
+    for _ in range(3):
+        desk.parts.old_leases.look()
+    assert log_lines.text.count(Event.READERS_BEHIND.value) == 2
+
+
+async def test_what_a_pod_without_a_right_has_read_is_known_for_as_long_as_it_shows_it(desk: Desk) -> None:
+    ref = await rotated(desk)
+    desk.volumes.end_right("csi-1", "the label is off")
+    desk.parts.rotator.forget_unused()
+    (one,) = desk.parts.secrets.as_status()
+    assert {reader["read"] for reader in one["readers"]} == {"version 1"}
+    assert ref not in desk.vault.observers

@@ -61,3 +61,19 @@ async def test_a_pod_that_waits_no_more_is_forgotten(desk: Desk, how: str) -> No
     assert counts(desk) == (1, 0, 0, 1)
     await desk.unpublish()
     assert desk.parts.served() == []
+
+
+async def test_a_pod_without_a_right_is_not_failing_with_its_source(desk: Desk) -> None:
+    await desk.publish()
+    await desk.publish("csi-2", "uid-2")
+    desk.volumes.end_right("csi-2", "the label is off")
+    desk.source.observers[DB].failed(DB, "Vault is sealed")
+    assert counts(desk) == (2, 1, 0, 1)
+
+
+async def test_a_pod_that_is_behind_and_failing_counts_once(desk: Desk) -> None:
+    await desk.publish()
+    desk.engine.read[DB] = 1
+    desk.source.change({"username": b"user-2", "password": b"p"}, "version 2")
+    desk.source.observers[DB].failed(DB, "Vault is sealed")
+    assert counts(desk) == (1, 0, 0, 1)
