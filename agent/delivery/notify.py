@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -28,9 +29,10 @@ class Notifier:
             members = self._members(state.plan.pod.uid)
             if notify.process != MAIN:
                 chosen = [pid for pid in members if self._executes(pid, notify.process)]
+            elif state.kernel is not None:
+                chosen = [pid for pid, _ in main_tasks.get(state.kernel.pod_id, []) if pid in members]
             else:
-                pod_id = state.kernel.pod_id if state.kernel else 0
-                chosen = [pid for pid, _ in main_tasks.get(pod_id, []) if pid in members]
+                chosen = _first_of_containers(members, state)
             told[state.plan.volume_id] = sum(processes.send(pid, notify.signal) for pid in chosen)
         return told
 
@@ -41,3 +43,14 @@ class Notifier:
     def _executes(self, pid: int, path: str) -> bool:
         running = processes.running_executable(pid)
         return running is not None and running == processes.find_executable(pid, path)
+
+
+def _first_of_containers(members: Iterable[int], state: VolumeState) -> list[int]:
+    """Nobody follows the pod in the kernel: the first process of each container that has the volume. So the pod's
+    sandbox, which would end by a signal, is not among them."""
+    try:
+        shown = os.stat(state.plan.target_path).st_dev
+    except OSError:
+        return []
+    device = os.major(shown) << 20 | os.minor(shown)
+    return [pid for pid in members if processes.is_first(pid) and processes.has_mounted(pid, device)]

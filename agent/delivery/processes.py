@@ -95,6 +95,23 @@ def _identify(fd: int, mountinfo: str) -> Executable | None:
     return Executable(inode, os.major(device) << 20 | os.minor(device))
 
 
+def is_first(pid: int) -> bool:
+    """Whether a process is the first of its container: of a namespace of pids right below the agent's own."""
+    try:
+        with open(f"/proc/{pid}/status") as lines:
+            numbers = next((line.split()[1:] for line in lines if line.startswith("NSpid:")), [])
+    except OSError:
+        return False
+    return len(numbers) == 2 and numbers[1] == "1"
+
+
+def has_mounted(pid: int, device: int) -> bool:
+    """Whether a process has a file system in its mount namespace; `device` is that of mountinfo."""
+    with suppress(OSError):
+        return any(mount.device == device for mount in mounts.read_mounts(f"/proc/{pid}/mountinfo"))
+    return False
+
+
 def resume(pid: int) -> None:
     """Let a process that was stopped go on; one that is gone is no error."""
     send(pid, signal.SIGCONT)

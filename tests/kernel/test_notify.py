@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
+import uuid
+from pathlib import Path
 
 from agent.delivery.notify import Notifier
-from agent.model import Notify
+from agent.delivery.tmpfs_engine import TmpfsEngine
+from agent.model import AccessRule, FilePlan, Notify, PodRef, SecretRef, SecretVersion, VolumePlan
+from kernelsecret.cli.simulation.pod import Pod
+from kernelsecret.interceptor import Mode
 from tests.kernel.harness.family import PYTHON
 from tests.kernel.harness.node import Node
 from tests.kernel.harness.waiting import wait_until
@@ -63,3 +69,39 @@ def test_a_main_program_that_left_the_pod_or_is_gone_is_not_told(any_node: Node)
     assert app("signals") == 0
     app.kill()
     assert notifier(any_node).rotated([volume.state]) == {volume.state.plan.volume_id: 0}
+
+
+def test_of_ordinary_files_main_is_the_first_process_of_each_container_that_has_them(tmp_path: Path) -> None:
+    ref, target = SecretRef("file", "db"), tmp_path / "target"
+    (tmp_path / "volumes").mkdir()
+    target.mkdir()
+    engine = TmpfsEngine(tmp_path / "volumes")
+    with Pod(str(uuid.uuid4()), "shop", "web") as pod:
+        plan = VolumePlan(
+            volume_id="csi-1",
+            target_path=target,
+            pod=PodRef("shop", "web", pod.uid, "web"),
+            interceptor="tests",
+            files=(FilePlan("password", ref, "password", 0o440),),
+            access=AccessRule(),
+            allow_unenforced=True,
+            uses_sub_path=False,
+            notify=Notify(signal.SIGTERM),
+            mode=Mode.PRELOAD,
+        )
+        state = engine.begin(plan, {ref: SecretVersion(ref, {"password": b"one"})})
+        try:
+            started = "trap 'exit 9' TERM; echo ready; while :; do sleep 0.02; done"
+            waiting = ["sh", "-c", started]
+            app = pod.container("app", waiting, {"db": target})
+            sandbox = pod.container("sandbox", waiting)
+            entered = app.enter(waiting)
+            for process in (app.process, sandbox.process, entered):
+                assert process.stdout.readline() == b"ready\n"
+            told = Notifier(None, pod.cgroups.directories[0].parents[2]).rotated([state])
+            assert told == {"csi-1": 1}
+            assert entered.wait() == -signal.SIGKILL, "its container ended under it"
+            assert app.process.wait() == 9
+            assert sandbox.process.poll() is None
+        finally:
+            asyncio.run(engine.end(state))
