@@ -26,7 +26,7 @@ enum { NAME_BYTES = 512 };
 	X(fseek) X(fseeko) X(fseeko64) X(rewind) X(fsetpos) X(fsetpos64) \
 	X(stat) X(stat64) X(lstat) X(lstat64) X(fstatat) X(fstatat64) X(statx) \
 	X(__xstat) X(__xstat64) X(__lxstat) X(__lxstat64) X(__fxstatat) X(__fxstatat64) \
-	X(access) X(faccessat) X(euidaccess) X(eaccess) \
+	X(access) X(faccessat) X(euidaccess) X(eaccess) X(syscall) \
 	X(lseek) X(lseek64) X(llseek) \
 	X(pread) X(pread64) X(__pread_chk) X(__pread64_chk) X(preadv) X(preadv64) X(preadv2) X(preadv64v2) \
 	X(dup) X(dup2) X(dup3) X(fcntl) X(fcntl64)

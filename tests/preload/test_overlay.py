@@ -11,7 +11,8 @@ from tests.preload.conftest import Start
 from tests.preload.told import Told
 from tests.preload.volume import Volume
 
-STATS = ("stat", "stat64", "lstat", "lstat64", "fstatat", "fstatat64", "statx")
+STATS = ("stat", "stat64", "lstat", "lstat64", "fstatat", "fstatat64", "statx", "syscall")
+"""`syscall` stands for statx by its number, as libuv asks it."""
 OLD_STATS = ("__xstat", "__xstat64", "__lxstat", "__lxstat64", "__fxstatat", "__fxstatat64")
 ACCESSES = ("access", "faccessat", "euidaccess", "eaccess")
 OPENERS = ("open", "open64", "__open_2", "__open64_2")

@@ -54,7 +54,7 @@ ROWS: Final = (
         ("fs.readFileSync",),
         ("fs.promises.readFile", "fs.createReadStream"),
         ("fs.readSync at 0", "FileHandle.read at 0"),
-        "`fs.existsSync` finds the file by the prefix",
+        "`fs.existsSync`, `fs.statSync` find the file by the prefix",
     ),
     Row(
         "java",
@@ -98,7 +98,7 @@ ROWS: Final = (
         "busybox, linked statically",
         ("cat",),
         (),
-        remark="**not affected**: it reads the ordinary file, the prefix is not there; the agent tells of it (`static`)",
+        remark="**not affected**: it reads the ordinary file, has no prefix, and the agent tells of it (`static`)",
         has_shim=False,
     ),
 )

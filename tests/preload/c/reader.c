@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -96,9 +97,11 @@ static void look(const char *name, void *function, int argc, char **argv)
 	int number = argc > 2 ? atoi(argv[2]) : 0;
 	struct stat state = { 0 };
 
-	if (is(name, "statx")) {
+	if (is(name, "statx") || is(name, "syscall")) {
 		uint64_t wide[32] = { 0 };
-		int result = ((int (*)(int, char *, int, unsigned, void *))function)(AT_FDCWD, path, 0, 0x7ff, wide);
+		long result = is(name, "syscall")
+				      ? ((long (*)(long, ...))function)(SYS_statx, AT_FDCWD, path, 0, 0x7ff, wide)
+				      : ((int (*)(int, char *, int, unsigned, void *))function)(AT_FDCWD, path, 0, 0x7ff, wide);
 
 		say(result, "%lu %lu", wide[4], wide[5]);
 		return;
@@ -228,7 +231,7 @@ int main(void)
 			descriptor(name, function, argc, argv);
 		else if (is(name, "pread") || is(name, "__pread"))
 			read_at(name, function, argv);
-		else if (strstr(name, "stat") || strstr(name, "access"))
+		else if (strstr(name, "stat") || strstr(name, "access") || is(name, "syscall"))
 			look(name, function, argc, argv);
 		else if (is(name, "fseek") || is(name, "rewind") || is(name, "fsetpos") || is(name, "l"))
 			seek(name, function, argc, argv);

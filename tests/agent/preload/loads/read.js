@@ -63,7 +63,7 @@ async function main() {
 				faults.push(`${name}: ${error.message}`);
 			}
 		}
-		if (!fs.existsSync(prefixed)) faults.push("fs.existsSync: not found");
+		if (!fs.existsSync(prefixed) || fs.statSync(prefixed).size % 9) faults.push("fs.existsSync: not found");
 		if (isLastRound) break;
 		await new Promise((resolve) => setTimeout(resolve, 4));
 	}
