@@ -17,9 +17,9 @@ from agent.sources.vault.answers import Answer, Auth
 from agent.sources.vault.errors import AWAY, Kind, VaultError, said_by_vault
 from agent.sources.vault.login_refusal import login_refusal
 from agent.sources.vault.mounts import Mounts
-from agent.sources.vault.replies import health_problem, refusal, retry_after_s
+from agent.sources.vault.replies import health_problem, outage, refusal, retry_after_s
 from agent.sources.vault.reply_parser import Reply
-from agent.sources.vault.request import api_path
+from agent.sources.vault.request import Request, api_path
 from agent.sources.vault.settings import VaultSettings
 from agent.sources.vault.token_record import (
     Record,
@@ -136,6 +136,27 @@ def test_the_health_of_vault_is_known_by_its_status(status: int, kind: Kind | No
 
 
 @pytest.mark.parametrize(
+    ("status", "words", "kind", "certain"),
+    [
+        (503, "Vault is sealed", Kind.SEALED, True),
+        (503, "upstream connect error", Kind.UNAVAILABLE, False),
+        (501, "", Kind.UNAVAILABLE, True),
+        (472, "", Kind.STANDBY, True),
+        (473, "", Kind.STANDBY, False),
+        (500, "internal error", Kind.UNAVAILABLE, False),
+    ],
+)
+def test_only_what_proves_that_vault_serves_nobody_is_certain(
+    status: int, words: str, kind: Kind, certain: bool
+) -> None:
+    body = json.dumps({"errors": [words]}).encode()
+    found = outage(Reply(status, {}, body), "Vault at x")
+    assert found is not None
+    assert (found.kind, found.certain) == (kind, certain)
+    assert outage(Reply(403, {}, body), "Vault at x") is None
+
+
+@pytest.mark.parametrize(
     ("text", "seconds"), [(b"7", 7.0), (b"3600", 60.0), (b"", None), (b"soon", None), (b"-1", None)]
 )
 def test_the_time_to_wait_is_bounded(text: bytes, seconds: float | None) -> None:
@@ -145,6 +166,31 @@ def test_the_time_to_wait_is_bounded(text: bytes, seconds: float | None) -> None
 def test_a_path_is_quoted_and_a_query_added() -> None:
     assert api_path("secret/data/a b?c", {}) == "/v1/secret/data/a%20b%3Fc"
     assert api_path("secret/data/app", {"version": "3"}) == "/v1/secret/data/app?version=3"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["", "/secret/data/app", "secret//app", "secret/../sys/seal", "secret/./app", "secret/..", ".", "..", "../sys"],
+)
+def test_a_path_that_leads_elsewhere_is_refused(path: str) -> None:
+    with pytest.raises(VaultError, match=r"is no path of Vault's API") as met:
+        api_path(path, {})
+    assert (met.value.kind, met.value.field) == (Kind.BAD_REQUEST, "source.vault.path")
+
+
+def test_a_folder_of_secrets_may_be_named_with_its_slash() -> None:
+    assert api_path("sys/mounts/", {}) == "/v1/sys/mounts/"
+
+
+@pytest.mark.parametrize("odd", ["x\r\nX-Vault-Token: canary", "x\nX: canary", "x\rX: canary", "canary-ü"])
+def test_no_token_and_no_namespace_can_add_a_line(odd: str) -> None:
+    for request in (Request("GET", "/v1/x", odd), Request("GET", "/v1/x", "t", odd)):
+        with pytest.raises(VaultError) as met:
+            request.to("vault:8200")
+        assert "canary" not in str(met.value)
+    whole = Request("PUT", "/v1/x", "t", "ns", b"{}").to("vault:8200")
+    assert whole.count(b"\r\n") == 8
+    assert whole.endswith(b"X-Vault-Namespace: ns\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
 
 
 @given(st.text())
@@ -211,6 +257,14 @@ def test_a_mount_is_known_for_five_minutes_and_to_its_own_namespace_only() -> No
         with pytest.raises(VaultError) as met:
             mounts.learn("", Answer("x", raw))
         assert met.value.kind is Kind.BAD_ANSWER
+
+
+def test_mounts_of_many_namespaces_are_not_remembered_for_ever() -> None:
+    mounts = Mounts(lambda: 0.0)
+    for number in range(5000):
+        mounts.learn(f"ns-{number}", Answer("x", b'{"path": "kv/", "type": "kv"}'))
+    assert len(mounts._known) <= 1024
+    assert mounts.find("ns-4999", "kv/app") is not None
 
 
 def test_what_was_sent_is_not_shown_however_vault_quotes_it() -> None:

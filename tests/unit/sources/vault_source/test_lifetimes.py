@@ -32,7 +32,7 @@ def test_where_nothing_says_it_they_live_for_ever() -> None:
     assert life_of({"ciphertext": "vault:v1:x"}, 0, NOW) == inf
 
 
-@pytest.mark.parametrize("odd", [10**400, -(10**400), "9" * 5000, 1e308, -1])
+@pytest.mark.parametrize("odd", [10**400, -(10**400), "9" * 5000, "9" * 300, 1e308, -1])
 def test_a_time_that_no_calendar_has_does_no_harm(odd: object) -> None:
     for key in ("expiration", "ttl", "expires_at_seconds", "token_ttl"):
         life = life_of({key: odd}, 0, NOW)

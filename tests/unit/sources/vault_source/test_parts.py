@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from agent.model import SecretRef
 from agent.safe import MemorySafe
 from agent.sources.vault.agenda import Agenda
-from agent.sources.vault.flatten import Fit, values_of
+from agent.sources.vault.flatten import Fit, essence, values_of
 from agent.sources.vault.kv import Metadata, Version, path_on, stamp_of_metadata
 from agent.sources.vault.lease_book import GRACE_S, LONGEST_OLD_S, Do, Held, LeaseBook
 from agent.sources.vault.news import Labels
@@ -210,6 +210,11 @@ def test_what_cannot_be_served_is_refused_with_the_key_named(data: dict[str, obj
         values_of("x", data)
 
 
+def test_only_what_an_engine_counts_down_is_no_change() -> None:
+    assert essence({"ttl": b"59", "password": b"p", "pin": b"1"}) == {"password": b"p", "pin": b"1"}
+    assert essence({"ttl": b"1h"}) == {"ttl": b"1h"}
+
+
 def test_a_refused_version_is_refused_until_there_is_another() -> None:
     fit = Fit("x")
     fit.same()
@@ -256,6 +261,13 @@ def test_a_version_that_will_be_deleted_later_is_served_until_then() -> None:
 def test_metadata_without_the_current_version_say_that_there_is_none(metadata: Metadata) -> None:
     with pytest.raises(Refused, match="the secret has no version"):
         stamp_of_metadata("x", metadata, 0, NOW)
+
+
+def test_a_time_without_a_zone_is_utc() -> None:
+    metadata = Metadata(1, {"1": Version("2026-11-21T10:00:00", "2026-11-21T12:00:01")})
+    assert stamp_of_metadata("x", metadata, 0, NOW).version == 1
+    with pytest.raises(Refused, match="version 1 is deleted"):
+        stamp_of_metadata("x", metadata, 0, NOW.replace(minute=1))
 
 
 def test_a_time_that_is_none_is_a_bad_answer() -> None:
