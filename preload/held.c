@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Descriptors of live files, by number. `close` is not taken over, so an entry may speak of a descriptor that is gone or
- * is another one by now: it counts only while fstat() shows the file that it was made for. A rotation puts a new file at
+ * is another one by now: it counts only while fstat() shows the file that it was made for. (In a tmpfs, which volumes
+ * are, the number of a file that is gone is not given to another.) A rotation puts a new file at
  * the name; at the next rewind that one is opened and put at the same number by dup3(). */
 #include "shim.h"
 
-enum { TURNS = 2000 };
+enum { YIELDS = 200, TURNS = YIELDS + 1000, PAUSE_NS = 100000 };
 
 struct held held[HELD_MOST];
 
@@ -13,19 +14,30 @@ static struct held *entry_of(int fd)
 	return (unsigned)fd < HELD_MOST ? &held[fd] : NULL;
 }
 
+static void write_identity(struct identity *identity, const struct file_state *state)
+{
+	__atomic_store_n(&identity->dev, state->dev, __ATOMIC_RELAXED);
+	__atomic_store_n(&identity->ino, state->ino, __ATOMIC_RELEASE);
+}
+
 static void write_entry(struct held *entry, uint32_t name, const struct file_state *state)
 {
 	/* Never an old name with a new identity. */
 	__atomic_store_n(&entry->name, 0, __ATOMIC_RELEASE);
-	__atomic_store_n(&entry->dev, state->dev, __ATOMIC_RELAXED);
-	__atomic_store_n(&entry->ino, state->ino, __ATOMIC_RELAXED);
+	write_identity(&entry->shows[0], state);
+	write_identity(&entry->shows[1], state);
 	__atomic_store_n(&entry->name, name, __ATOMIC_RELEASE);
+}
+
+static int is_one(const struct identity *identity, const struct file_state *state)
+{
+	return __atomic_load_n(&identity->ino, __ATOMIC_ACQUIRE) == state->ino &&
+	       __atomic_load_n(&identity->dev, __ATOMIC_RELAXED) == state->dev;
 }
 
 static int is_of(const struct held *entry, const struct file_state *state)
 {
-	return __atomic_load_n(&entry->dev, __ATOMIC_RELAXED) == state->dev &&
-	       __atomic_load_n(&entry->ino, __ATOMIC_RELAXED) == state->ino;
+	return is_one(&entry->shows[0], state) || is_one(&entry->shows[1], state);
 }
 
 void held_track(int fd, const char *name, uint32_t bytes)
@@ -34,7 +46,10 @@ void held_track(int fd, const char *name, uint32_t bytes)
 	struct file_state state;
 	uint32_t number, kind;
 
-	if (!entry || raw_fstat(fd, &state))
+	if (!entry)
+		return;
+	held_forget(fd);
+	if (raw_fstat(fd, &state))
 		return;
 	kind = state.mode & S_IFMT;
 	if ((kind != S_IFREG && kind != S_IFDIR) || !(number = names_keep(name, bytes)))
@@ -48,6 +63,8 @@ static int begin_swap(struct held *entry)
 {
 	uint32_t self = (uint32_t)raw(NR_GETTID, 0, 0, 0, 0, 0, 0), other = 0;
 
+	const int64_t pause[2] = { 0, PAUSE_NS };
+
 	for (unsigned turn = 0; turn < TURNS; turn++, other = 0) {
 		if (__atomic_compare_exchange_n(&entry->swaps, &other, self, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
 			return 1;
@@ -57,7 +74,10 @@ static int begin_swap(struct held *entry)
 		if (turn % 64 == 63 && raw(NR_TGKILL, process, other, 0, 0, 0, 0) == -ESRCH &&
 		    __atomic_compare_exchange_n(&entry->swaps, &other, self, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
 			return 1;
-		raw(NR_SCHED_YIELD, 0, 0, 0, 0, 0, 0);
+		if (turn < YIELDS)
+			raw(NR_SCHED_YIELD, 0, 0, 0, 0, 0, 0);
+		else
+			raw(NR_NANOSLEEP, (long)pause, 0, 0, 0, 0, 0);
 	}
 	return 0;
 }
@@ -76,13 +96,14 @@ static struct held *true_entry(int fd, uint32_t *name, struct file_state *state)
 		return NULL;
 	if (is_of(entry, state))
 		return entry;
-	/* Perhaps another thread is just swapping it. Its end is waited for, so that this one too reads the new file. */
-	if (begin_swap(entry)) {
-		if (raw_fstat(fd, state) || !is_of(entry, state))
-			__atomic_store_n(&entry->name, 0, __ATOMIC_RELEASE);
-		end_swap(entry);
-	}
-	return NULL;
+	/* Another thread may have swapped it since, and again: what counts is what it shows while nobody does. */
+	if (!begin_swap(entry))
+		return NULL;
+	int is_true = !raw_fstat(fd, state) && is_of(entry, state);
+	if (!is_true)
+		__atomic_store_n(&entry->name, 0, __ATOMIC_RELEASE);
+	end_swap(entry);
+	return is_true ? entry : NULL;
 }
 
 void held_copy(int from, int to)
@@ -91,9 +112,11 @@ void held_copy(int from, int to)
 	struct file_state state;
 	uint32_t name;
 
-	if (!entry || from == to || !held_name(from) || !true_entry(from, &name, &state))
+	if (!entry || from == to)
 		return;
-	write_entry(entry, name, &state);
+	held_forget(to);
+	if (held_name(from) && true_entry(from, &name, &state))
+		write_entry(entry, name, &state);
 }
 
 uint32_t held_folder(int fd)
@@ -111,19 +134,30 @@ static int shown_now(uint32_t name, struct file_state *now)
 	return !raw_statat(AT_FDCWD, names_text(name), now, 0) && (now->mode & S_IFMT) == S_IFREG;
 }
 
+/* The entry of a descriptor that shows another file than its name. The name is looked at first: if the descriptor shows
+ * that file later, it has not been older since, even where the number of a file that is gone is given to a new one. */
+static struct held *old_entry(int fd, uint32_t *name, struct file_state *state)
+{
+	struct file_state now;
+	uint32_t before = held_name(fd);
+	int is_there = before && !(before & HELD_FOLDER) && shown_now(before, &now);
+	struct held *entry = true_entry(fd, name, state);
+
+	return entry && is_there && *name == before && (now.dev != state->dev || now.ino != state->ino) ? entry : NULL;
+}
+
 int held_is_old(int fd)
 {
-	struct file_state state, now;
+	struct file_state state;
 	uint32_t name;
 
-	if (!true_entry(fd, &name, &state) || (name & HELD_FOLDER) || !shown_now(name, &now))
-		return 0;
-	return now.dev != state.dev || now.ino != state.ino;
+	return old_entry(fd, &name, &state) != NULL;
 }
 
 /* Puts the file that is there now at the number. Whatever cannot be done leaves the descriptor as it was. */
 static void swap(int fd, struct held *entry, uint32_t name, const struct file_state *old, enum moment moment)
 {
+	struct identity *other = &entry->shows[is_one(&entry->shows[0], old)];
 	long flags = raw_fcntl(fd, F_GETFL, 0), kept = raw_fcntl(fd, F_GETFD, 0), position = raw_lseek(fd, 0, SEEK_CUR);
 	struct file_state now;
 
@@ -139,8 +173,10 @@ static void swap(int fd, struct held *entry, uint32_t name, const struct file_st
 	/* Who was at the end is at the end. */
 	if (fits && position > 0)
 		raw_lseek(fresh, 0, SEEK_END);
-	if (fits && raw_dup3(fresh, fd, kept & FD_CLOEXEC ? O_CLOEXEC : 0) == fd)
-		write_entry(entry, name, &now);
+	if (fits) {
+		write_identity(other, &now);
+		raw_dup3(fresh, fd, kept & FD_CLOEXEC ? O_CLOEXEC : 0);
+	}
 	raw_close(fresh);
 }
 
@@ -148,15 +184,13 @@ SLOW void held_renew(int fd, enum moment moment)
 {
 	struct file_state state, now;
 	uint32_t name;
-	struct held *entry = true_entry(fd, &name, &state);
+	struct held *entry = old_entry(fd, &name, &state);
 
-	if (!entry || (name & HELD_FOLDER) || !shown_now(name, &now) || (now.dev == state.dev && now.ino == state.ino))
-		return;
-	if (!begin_swap(entry))
+	if (!entry || !begin_swap(entry))
 		return;
 	/* Another thread may have done it meanwhile. */
-	if (!raw_fstat(fd, &state) && is_of(entry, &state) && name == __atomic_load_n(&entry->name, __ATOMIC_ACQUIRE) &&
-	    shown_now(name, &now) && (now.dev != state.dev || now.ino != state.ino))
+	if (shown_now(name, &now) && !raw_fstat(fd, &state) && is_of(entry, &state) &&
+	    name == __atomic_load_n(&entry->name, __ATOMIC_ACQUIRE) && (now.dev != state.dev || now.ino != state.ino))
 		swap(fd, entry, name, &state, moment);
 	end_swap(entry);
 }

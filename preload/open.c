@@ -61,16 +61,23 @@ static SLOW int opened_ours(int fd, const struct entry *entry, const char *rest,
 	return fd;
 }
 
+static int may_be_ours(int fd, int dirfd, const char *path, int flags, const struct entry **entry, const char **rest)
+{
+	if (!paths_ready() || !paths.count || !only_reads(flags) || (fd < 0 && !path_was_read(errno_get())))
+		return 0;
+	if (likely(path[0] == '/'))
+		return (*entry = paths_of(path, rest)) != NULL;
+	return fd >= 0 && unlikely(held_name(dirfd) & HELD_FOLDER);
+}
+
 int opened(int fd, int dirfd, const char *path, int flags, int errno_before)
 {
 	const struct entry *entry = NULL;
 	const char *rest = NULL;
 
-	if (!paths_ready() || !paths.count || !only_reads(flags) || (fd < 0 && !path_was_read(errno_get())))
-		return fd;
-	if (likely(path[0] == '/'))
-		entry = paths_of(path, &rest);
-	if (likely(!entry) && (path[0] == '/' || fd < 0 || !(held_name(dirfd) & HELD_FOLDER)))
+	if (fd >= 0)
+		held_forget(fd);
+	if (likely(!may_be_ours(fd, dirfd, path, flags, &entry, &rest)))
 		return fd;
 	return opened_ours(fd, entry, rest, dirfd, path, flags, errno_before);
 }

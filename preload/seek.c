@@ -80,7 +80,7 @@ PREADV2(preadv64v2)
 
 static inline int copied(int from, int to)
 {
-	if (unlikely(held_name(from)) && to >= 0)
+	if (unlikely(held_name(from) | held_name(to)) && to >= 0)
 		held_copy(from, to);
 	return to;
 }

@@ -133,10 +133,16 @@ const char *names_text(uint32_t number);
 
 enum { HELD_MOST = 65536, HELD_FOLDER = 1u << 31 };
 
+struct identity {
+	uint64_t dev, ino;
+};
+
 struct held {
 	uint32_t name;  /* 0: none. With HELD_FOLDER: a folder, only for names below it. */
 	uint32_t swaps; /* the thread that is swapping it, or 0 */
-	uint64_t dev, ino;
+	/* The file that it shows is one of these. A swap writes the other one first, so that at no instant the descriptor
+	 * shows a file that is not here; nor in a child, unless more than one swap falls into the fork itself. */
+	struct identity shows[2];
 };
 
 extern struct held held[HELD_MOST];
@@ -150,6 +156,14 @@ enum moment { REWOUND, ONLY_AT_AN_END };
 
 void held_track(int fd, const char *name, uint32_t bytes);
 void held_copy(int from, int to);
+
+/* What is new at a number is seen here, though not what was closed. */
+static inline void held_forget(int fd)
+{
+	if (unlikely(held_name(fd)))
+		__atomic_store_n(&held[fd].name, 0, __ATOMIC_RELEASE);
+}
+
 /* Whether the descriptor shows an older file than its name does now. */
 int held_is_old(int fd);
 /* Lets the descriptor show the file that its name shows now; in mid-file it stays, unless it was rewound. */

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -197,9 +198,12 @@ def test_the_real_name_of_the_volume_counts_too(start: Start, volume: Volume) ->
 
 def test_descriptors_beyond_the_table_are_as_without_the_shim(reader: Told, volume: Volume) -> None:
     fd = reader("open", volume / "key", 0)
+    try:
+        resource.prlimit(reader.pid, resource.RLIMIT_NOFILE, (70000, 70000))
+    except PermissionError:
+        pytest.skip("this account's limit of descriptors is below the table's size")
     high = reader("fcntl", fd, F_DUPFD, 65536)
-    if high == "EINVAL":
-        pytest.skip("this machine's limit of descriptors is below the table's size")
+    assert int(high) >= 65536
     volume.put("key", "second")
     assert reader("pread", high, 20, 0) == "first"
     assert reader("pread", fd, 20, 0) == "second"
