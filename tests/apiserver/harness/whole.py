@@ -124,7 +124,8 @@ class WholeNode(Node):
     def kubelets(self, name: str) -> Pod:
         """A pod that is bound to this node as its kubelet has it by its live spec, with its cgroup."""
         live = self.of.core.read_namespaced_pod(name, self.name)
-        [volume] = [one for one in live.spec.volumes if one.csi and one.csi.driver == DRIVER_NAME]
+        ours = [one for one in live.spec.volumes if one.csi and one.csi.driver == DRIVER_NAME]
+        [volume] = [one for one in ours if ATTRIBUTE_INTERCEPTOR in one.csi.volume_attributes]
         ref = PodRef(self.name, name, live.metadata.uid, live.spec.service_account_name)
         target = target_path_of(self.kubelet, ref.uid, volume.name)
         target.parent.mkdir(parents=True, exist_ok=True)
