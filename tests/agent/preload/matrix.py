@@ -115,6 +115,7 @@ def run(
         stopped = threading.Event()
         pool = undo.enter_context(ThreadPoolExecutor(len(clients)))
         undo.callback(stopped.set)
+        undo.callback(place.pod.kill)  # so that nobody waits for a program that hangs
         seeing = {client.name: pool.submit(client.run, stopped) for client in clients}
         rotated, took = rotation.number, rotation.go_on(seconds)
         unaffected = told()

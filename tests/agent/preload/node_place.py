@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Mapping
 from typing import Final
 
-from agent.csi.client import KubeletClient, publish_message, target_path_of
 from kernelsecret import names
 from kernelsecret.cli.simulation.pod import Pod as Containers
-from kernelsecret.interceptor import Mode
 from tests.agent.harness import Node
 from tests.agent.preload import matrix
 from tests.agent.preload.place import NAME, Place
@@ -42,7 +39,7 @@ def meet(node: Node, seconds: float) -> matrix.Outcome:
         delivery={"modes": ["preload"]},
     )
     pod = Tree.pod(node, "web", NAME)
-    shim = with_shim(node, pod)
+    shim = node.preload(pod)
     with Containers(pod.ref.uid, pod.ref.namespace, pod.ref.name) as containers:
         tools = node.base / "tools"
         tools.mkdir()
@@ -50,7 +47,7 @@ def meet(node: Node, seconds: float) -> matrix.Outcome:
         def make_place(files: Mapping[str, bytes]) -> Place:
             node.secret(SECRET, files)
             asyncio.run(node.publish(pod))
-            asyncio.run(publish_shim(node, shim))
+            asyncio.run(node.publish(shim))
             return Place(containers, {NAME: pod.target, f"{names.GROUP}/shim": shim.target}, tools)
 
         outcome = matrix.run(
@@ -59,29 +56,6 @@ def meet(node: Node, seconds: float) -> matrix.Outcome:
     for volume in (pod, shim):
         asyncio.run(node.unpublish(volume))
     return outcome
-
-
-def with_shim(node: Node, pod: Pod) -> Pod:
-    """What admission adds for the mode: the annotation, and the shim's volume; the pod with that volume."""
-    path = node.cluster / "pods" / f"{pod.ref.namespace}.{pod.ref.name}.yaml"
-    thing = json.loads(path.read_text())
-    thing["metadata"]["annotations"][names.ANNOTATION_CHOSEN_MODE] = Mode.PRELOAD
-    attributes = {names.ATTRIBUTE_SHIM: names.ATTRIBUTE_SHIM_YES}
-    csi = {"driver": names.DRIVER_NAME, "readOnly": True, "volumeAttributes": attributes}
-    thing["spec"]["volumes"].append({"name": names.VOLUME_SHIM, "csi": csi})
-    path.write_text(json.dumps(thing))
-    target = target_path_of(node.kubelet, pod.ref.uid, names.VOLUME_SHIM)
-    target.parent.mkdir(parents=True)
-    return Pod(pod.ref, pod.interceptor, target)
-
-
-async def publish_shim(node: Node, shim: Pod) -> None:
-    """NodePublishVolume of the shim's volume."""
-    message = publish_message(shim.volume_id, shim.target, shim.ref, shim.interceptor)
-    del message.volume_context[names.ATTRIBUTE_INTERCEPTOR]
-    message.volume_context[names.ATTRIBUTE_SHIM] = names.ATTRIBUTE_SHIM_YES
-    async with KubeletClient(node.csi_socket) as kubelet:
-        await kubelet.publish(message)
 
 
 def told(node: Node) -> dict[str, str]:
