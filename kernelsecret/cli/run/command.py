@@ -14,13 +14,12 @@ from kernelsecret.cli.failures import CommandError, Exit, say
 from kernelsecret.cli.run.login import TOKEN, Login, Options, login_of
 from kernelsecret.cli.run.plan import SHORTEST_POLL_S, Change, OnChange, Pass, Plan, Status, change_of, duration
 from kernelsecret.cli.run.references import VAULT, Reference, references
-from kernelsecret.cli.run.secrets import Found, Secrets
+from kernelsecret.cli.run.secrets import Found, Secrets, problems_of
 from kernelsecret.cli.run.supervise import environment_of
-from kernelsecret.cli.run.telling import Telling
+from kernelsecret.cli.run.telling import Telling, hush
 from kernelsecret.errors import Refused
 from kernelsecret.problems import Invalid
 from telemetry.hardening import PR_SET_DUMPABLE, harden, prctl
-from telemetry.logs import configure
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +58,15 @@ def check(asked: Asked, *, as_json: bool) -> int:
     if prepared is None:
         return Exit.WRONG
     harden()
-    configure("error")
+    hush()
     outcome = asyncio.run(_checked_all(*prepared, poll_s))
     rows = [
         {
             "name": reference.name,
             "reference": str(reference),
-            "found": one.version is not None,
-            "version": one.version.label if one.version else "",
-            "problem": one.problem,
+            "found": reference.name not in one.problems,
+            "version": one.version.label if one.version and reference.name not in one.problems else "",
+            "problem": one.problems.get(reference.name, ""),
         }
         for one in outcome
         for reference in one.secret.references
@@ -78,7 +77,7 @@ def check(asked: Asked, *, as_json: bool) -> int:
     else:
         for row in rows:
             print(f"{row['name']}  {row['reference']}  {row['version'] if row['found'] else 'NOT FOUND'}")
-        for problem in dict.fromkeys(one.problem for one in outcome if one.problem):
+        for problem in problems_of(outcome):
             say(problem)
     return Exit.OK if all(row["found"] for row in rows) else Exit.WRONG
 
@@ -150,7 +149,7 @@ def _become_two(
     resolver = os.fork()
     if resolver == 0:
         ours.close()
-        plan = Plan(os.getpid(), asked.by, change, grace_s, asked.to_group)
+        plan = Plan(asked.by, change, grace_s, asked.to_group)
         resolve.run(theirs, plan, found, login, poll_s)
     theirs.close()
     resource.setrlimit(resource.RLIMIT_CORE, core)

@@ -8,9 +8,10 @@ HELP: Final = """Run a command with its secrets, without a cluster.
 
 A variable of the environment that is a reference becomes the path of a file with the secret, in memory:
 
-    vault:PATH#KEY        a path of Vault's API: KV v1 and v2 (?version=3 pins one), or credentials made for COMMAND
-
-    file:/FOLDER/FILE     a file; file:/FOLDER#KEY is the same
+\b
+    vault:PATH#KEY     a path of Vault's API: KV v1 and v2, or credentials
+                       made for COMMAND; vault:PATH?version=3#KEY pins one
+    file:/FOLDER/FILE  a file; file:/FOLDER#KEY is the same
 
 The value is in no environment, argument or disk. Opened again, the path shows the newest value, whole. COMMAND is not
 started unless every reference is good. NAME_FILE=vault:... suits programs that take the name of a file.
@@ -22,9 +23,11 @@ Exit status: that of COMMAND, 128 and the number of the signal that ended it; 12
 us, 126 where it cannot be run, 127 where it is not there; 2 for a wrong option."""
 
 EPILOG: Final = (
-    "Examples:\n\n"
-    "  DB_PASSWORD_FILE=vault:secret/data/db#password kernelsecret-ctl run -- ./server\n\n"
-    "  TLS_KEY=file:/etc/app/tls.key kernelsecret-ctl run --on-change signal:SIGHUP -- nginx -c site.conf\n\n"
-    "  DB=vault:database/creds/app#password kernelsecret-ctl run --vault-role app --on-change restart -- ./worker\n\n"
-    "  DB_PASSWORD=vault:secret/data/db#password kernelsecret-ctl run --check -o json"
+    "Examples:\n\n\b\n"
+    "  export DB_PASSWORD_FILE=vault:secret/data/db#password\n"
+    "  kernelsecret-ctl run -- ./server\n"
+    "  kernelsecret-ctl run --on-change restart --vault-role app -- ./worker\n"
+    "  kernelsecret-ctl run --check -o json\n\n\b\n"
+    "  export TLS_KEY=file:/etc/app/tls.key\n"
+    "  kernelsecret-ctl run --on-change signal:SIGHUP -- ./server --tls"
 )

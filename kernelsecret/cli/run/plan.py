@@ -49,9 +49,8 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What the supervisor is told, beside COMMAND. `resolver` is a pid."""
+    """What the supervisor is told, beside COMMAND."""
 
-    resolver: int
     by: Pass
     change: Change
     grace_s: float

@@ -22,10 +22,9 @@ from kernelsecret.cli.run.plan import Plan, Status
 from kernelsecret.cli.run.references import Reference
 from kernelsecret.cli.run.sealed import Sealed
 from kernelsecret.cli.run.secrets import Secret, Secrets, problems_of
-from kernelsecret.cli.run.telling import Telling
+from kernelsecret.cli.run.telling import Telling, hush
 from kernelsecret.errors import said
 from telemetry.hardening import harden
-from telemetry.logs import configure
 
 _LAST_OF_THEIRS: Final = 2
 """Standard error is ours too; every other descriptor is COMMAND's."""
@@ -36,7 +35,7 @@ def run(end: socket.socket, plan: Plan, found: Sequence[Reference], login: Login
     status = 1
     try:
         _stand_apart(end.fileno())
-        configure("error")
+        hush()
         end.setblocking(False)
         send(end, plan)
         status = asyncio.run(_run(end, found, login, poll_s))
@@ -118,8 +117,9 @@ class Resolver:
 
     def changed(self, secret: Secret, version: SecretVersion) -> None:
         """Another version, which counts as a whole or not at all."""
-        if problem := secret.problem(version):
-            say(f"{secret.names} ({secret.references[0]}): the new version {problem}; the last one stays")
+        if lacking := secret.lacking(version):
+            for problem in lacking.values():
+                say(f"{problem}; the last version stays")
         elif self._take(secret, version):
             self._flush()
 

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from agent.model import SecretRef, SecretVersion, Source
 from agent.safe import MemorySafe
 from agent.sources.file import FileSource
-from agent.sources.vault.client import VaultClient
-from agent.sources.vault.source import VaultSource
 from kernelsecret.cli.run.login import Login, in_our_words
 from kernelsecret.cli.run.references import FILE, VAULT, Reference, folders
 from kernelsecret.cli.run.telling import Telling
 from kernelsecret.errors import Refused
 from kernelsecret.problems import quoted
+
+if TYPE_CHECKING:
+    from agent.sources.vault.client import VaultClient
+    from agent.sources.vault.source import VaultSource
 
 END_S: Final = 5.0
 """For the revocation of leases and tokens."""
@@ -32,13 +34,14 @@ class Secret:
     ref: SecretRef
     references: list[Reference] = field(default_factory=list)
 
-    def problem(self, version: SecretVersion) -> str:
-        """Which key it has not; empty where it has all."""
-        for one in self.references:
-            if one.key not in version.values:
-                has = ", ".join(quoted(key) for key in sorted(version.values))
-                return f"has no key {quoted(one.key)} for {one.name}; it has {has}"
-        return ""
+    def lacking(self, version: SecretVersion) -> dict[str, str]:
+        """Variables whose keys it has not, and a sentence for each."""
+        has = ", ".join(quoted(key) for key in sorted(version.values))
+        return {
+            one.name: f"{one.name} ({one}): there is no key {quoted(one.key)}; there is {has}"
+            for one in self.references
+            if one.key not in version.values
+        }
 
     @property
     def names(self) -> str:
@@ -54,11 +57,11 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What came of one secret: its version, or a sentence that says why there is none."""
+    """What came of one secret: its version, and a sentence for each variable that is not in it."""
 
     secret: Secret
     version: SecretVersion | None = None
-    problem: str = ""
+    problems: Mapping[str, str] = field(default_factory=dict)
 
 
 class Secrets:
@@ -72,6 +75,9 @@ class Secrets:
         self.all: tuple[Secret, ...] = ()
         secrets = self._files(found)
         if login is not None:
+            from agent.sources.vault.client import VaultClient
+            from agent.sources.vault.source import VaultSource
+
             safe = MemorySafe()
             self._client = client = VaultClient(login.settings, login.credentials, safe, telling)
             self._vault = VaultSource(client, safe, lambda ref: poll_s)
@@ -125,12 +131,10 @@ class Secrets:
         try:
             version = await secret.source.fetch(secret.ref)
         except Refused as refusal:
-            return Found(secret, problem=secret.said(refusal))
-        if problem := secret.problem(version):
-            return Found(secret, problem=f"{secret.names} ({secret.references[0]}): {problem}")
-        return Found(secret, version)
+            return Found(secret, problems=dict.fromkeys((one.name for one in secret.references), secret.said(refusal)))
+        return Found(secret, version, secret.lacking(version))
 
 
 def problems_of(found: Iterable[Found]) -> list[str]:
-    """A sentence for each secret that is not there."""
-    return [one.problem for one in found if one.problem]
+    """Each sentence once."""
+    return list(dict.fromkeys(problem for one in found for problem in one.problems.values()))

@@ -95,8 +95,6 @@ class Supervisor:
                 return
             if pid == 0:
                 return
-            if pid == self._plan.resolver:
-                self._resolver_lives = False
             if pid != self._child:
                 continue
             if os.WIFSTOPPED(status):
@@ -119,6 +117,7 @@ class Supervisor:
                 self._status = message.status
             case _:
                 self._poll.unregister(self._end)
+                self._resolver_lives = False
                 if self._life.is_waiting:
                     self._status = Status.NOT_STARTED
                 elif self._status is None:
@@ -189,16 +188,18 @@ class Supervisor:
 
     def _dismiss(self) -> None:
         """The resolver hears of the end, and has a moment to revoke what was made for COMMAND."""
-        self._end.close()
+        with suppress(OSError):
+            self._end.shutdown(socket.SHUT_WR)
         ends = time.monotonic() + END_S
-        waiting = select.poll()
-        waiting.register(self._signals.fd, select.POLLIN)
-        self._reap()
         while self._resolver_lives and (left := ends - time.monotonic()) > 0:
-            waiting.poll(left * 1000)
-            if ENDING & set(self._signals.read()):
+            events = self._poll.poll(left * 1000)
+            if any(fd == self._signals.fd for fd, _ in events) and ENDING & set(self._signals.read()):
                 return
-            self._reap()
+            if any(fd == self._end.fileno() for fd, _ in events):
+                self._resolver_lives = receive(self._end)[0] is not None
+            for feed in (self._feeds.get(fd) for fd, _ in events):
+                if feed is not None:
+                    self._feed(feed)
 
     def _left_ms(self) -> float | None:
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic()) * 1000 + 1

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+import sys
+import threading
+
 from agent.sources.vault.errors import VaultError
 from agent.vault_ref import Identity
 from kernelsecret.cli.failures import say
 from kernelsecret.cli.run.login import in_our_words
 from kernelsecret.errors import said
+
+
+def hush() -> None:
+    """Nobody else says anything: what libraries and Python itself print of a failure may have a value in it."""
+    logging.disable()
+    sys.unraisablehook = lambda found: None
+    threading.excepthook = lambda found: None
 
 
 class Telling:
