@@ -14,6 +14,9 @@ from tests.apiserver.harness.product import away, install
 from tests.apiserver.harness.webhook import Webhook, serving
 from tests.needs import need
 
+VAULT = {"vault_address": "https://vault.example.com:8200", "vault_agent_image": "example.com/vault:1"}
+"""What mode `vault-agent` is set up with: no such pod starts here."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Modules that need no webhook come first: once one runs, its leader writes every interceptor's status."""
@@ -57,7 +60,7 @@ def nodes(installed: Cluster) -> Cluster:
 @pytest.fixture(scope="session")
 def first_webhook(nodes: Cluster) -> Iterator[Webhook]:
     """Two replicas that were started at once, in a cluster where there were no keys yet."""
-    with serving(nodes, "webhook-a", "webhook-b", agent_port=str(free_port()), handover_s="5") as started:
+    with serving(nodes, "webhook-a", "webhook-b", agent_port=str(free_port()), handover_s="5", **VAULT) as started:
         yield started
 
 

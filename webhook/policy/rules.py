@@ -6,6 +6,7 @@ finishing their work on it. When its right has ended, it is the agent that close
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -173,7 +174,8 @@ def _status(pod: Pod) -> list[tuple[str, str | None]]:
 
 def _field(path: str) -> str:
     """A JSON Pointer, as people write it."""
-    return path.removeprefix("/").removesuffix("/-").replace("/", ".").replace("~1", "/").replace("~0", "~")
+    plain = re.sub(r"/(\d+)(?=/|$)", r"[\1]", path.removeprefix("/").removesuffix("/-"))
+    return plain.replace("/", ".").replace("~1", "/").replace("~0", "~")
 
 
 def _change(before: str | None, after: str | None) -> str:
