@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import mmap
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -121,6 +122,34 @@ async def test_a_program_follows_rotations_under_the_shim_through_republishes_an
         await node.unpublish(one)
         await node.unpublish(one)
     await node.settled(empty)
+
+
+async def test_pods_of_two_modes_share_a_secret_each_in_its_own_way(running: Shimmed) -> None:
+    running.secret("payments/both", {"password": b"one"})
+    running.interceptor("shared", [files_of("payments/both", "password")], **WAIVED)
+    kernel, ordinary = (running.pod(name, "shared") for name in ("kernel", "ordinary"))
+    running.preload(ordinary)
+    await publish(running, kernel, ordinary)
+    modes = {one["pod"]: (one["mode"], one["engine"]) for one in running.status()["volumes"]}
+    assert (modes["kernel"], modes["ordinary"]) == (("ebpf", "iter"), ("preload", "tmpfs"))
+    programs = [(running.program(pod), pod.target / "password") for pod in (kernel, ordinary)]
+    for value in (b"two", b"three"):
+        running.secret("payments/both", {"password": value})
+        await until(lambda value=value: [one.read(path) for one, path in programs] == [[value]] * 2, "it is shown")  # type: ignore[misc]
+    assert mmapped(ordinary.target / "password") == b"three"
+    with pytest.raises(OSError, match="No such device"):
+        mmapped(kernel.target / "password")
+    (secret,) = (one for one in running.status()["secrets"] if one["path"] == "payments/both")
+    readers = {one["pod"]: (one["mode"], one["standing"]) for one in secret["readers"]}
+    assert readers == {"kernel": ("ebpf", "current"), "ordinary": ("preload", "unknown")}
+    for pod in (kernel, ordinary):
+        await running.unpublish(pod)
+
+
+def mmapped(path: Path) -> bytes:
+    """A file's content by a mapping."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 5, prot=mmap.PROT_READ) as mapped:
+        return mapped[:]
 
 
 async def test_the_next_agent_leaves_running_pods_their_shim_gives_others_its_own_and_ends_what_has_no_pod(
