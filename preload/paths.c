@@ -52,8 +52,9 @@ static void add(const char *path, uint32_t path_bytes, const char *live, uint32_
 {
 	struct entry *entry = &entries[paths.count];
 
-	if (paths.count == MOST_ENTRIES || !path_bytes || !(entry->path = keep(path, path_bytes)))
+	if (paths.count == MOST_ENTRIES || !path_bytes || !(path = keep(path, path_bytes)))
 		return;
+	entry->path = path;
 	entry->live = NULL;
 	entry->live_bytes = path_bytes;
 	if (live && !(entry->live = keep(live, live_bytes)))
@@ -62,6 +63,9 @@ static void add(const char *path, uint32_t path_bytes, const char *live, uint32_
 		entry->live_bytes = live_bytes;
 		paths.has_overlay = 1;
 	}
+	entry->shared = 0;
+	while (paths.count && path[entry->shared] && path[entry->shared] == entry[-1].path[entry->shared])
+		entry->shared++;
 	paths.begins[(unsigned char)path[1]] = 1;
 	paths.count++;
 }
@@ -170,14 +174,31 @@ static const char *below(const char *path, const char *entry)
 	}
 }
 
+/* Whether something begins there that stands for nothing. */
+static inline int is_unplain(const char *path, uint32_t at)
+{
+	return at && path[at - 1] == '/' &&
+	       (path[at] == '/' || (path[at] == '.' && (path[at + 1] == '/' || !path[at + 1])));
+}
+
 const struct entry *paths_match(const char *path, const char **rest)
 {
 	const struct entry *best = NULL;
+	uint32_t alike = 0; /* bytes that are in the path and in the entry before */
 
-	/* The longest entry leaves the least. */
+	/* Byte by byte once, over all entries: what an entry shares with the one before is not compared again. */
 	for (uint32_t i = 0; i < paths.count; i++) {
-		const char *left = below(path, entries[i].path);
+		const char *entry = entries[i].path, *left = NULL;
+		uint32_t at = entries[i].shared < alike ? entries[i].shared : alike;
 
+		while (entry[at] && entry[at] == path[at])
+			at++;
+		alike = at;
+		if (!entry[at] && (path[at] == '/' || !path[at]))
+			left = next_part(path + at);
+		else if (unlikely(is_unplain(path, at)))
+			left = below(path, entry);
+		/* The longest entry leaves the least. */
 		if (left && (!best || left > *rest)) {
 			best = &entries[i];
 			*rest = left;
