@@ -23,7 +23,7 @@ MIN_INTERVAL_S: Final = 1
 _BACKOFF: Final = {"min_backoff": "500ms", "max_backoff": "5s"}
 # The sidecar never gives up: its files are good. What starts a pod says soon what is wrong, and kubelet tries again.
 _TRIES: Final = 1 << 30
-_TRIES_OF_INIT: Final = 3
+_TRIES_OF_INIT: Final = 2
 
 
 def interval_s(rotation: Rotation) -> int:

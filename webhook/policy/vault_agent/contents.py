@@ -57,9 +57,12 @@ def _data(source: VaultSource, file: FileSpec, needed: Sequence[str]) -> Iterato
             '{{if sprig_hasKey $d.metadata "created_time"}}{{$d = index $d "data"}}{{end}}{{end}}{{end}}'
         )
     yield f'{{{{if not (sprig_kindIs "map" $d)}}}}{_fail(file, "the secret has no keys")}{{{{end}}}}'
-    for key in needed:
-        missing = _fail(file, f"the secret has no key {quoted(key)}")
-        yield f'{{{{if eq (printf "%T" (index $d {go_string(key)})) "<nil>"}}}}{missing}{{{{end}}}}'
+    keys = " ".join(go_string(key) for key in needed)
+    named = go_string(f"file {quoted(file.path)}: the secret has no key")
+    yield (
+        f'{{{{range $k := sprig_list {keys}}}}}{{{{if eq (printf "%T" (index $d $k)) "<nil>"}}}}'
+        f"{{{{printf \"%s '%s'\" {named} $k | sprig_fail}}}}{{{{end}}}}{{{{end}}}}"
+    )
     yield '{{$o := ""}}{{$x := ""}}{{$v := ""}}{{$l := ""}}'
 
 

@@ -18,7 +18,7 @@ from webhook.policy.vault_agent.paths import OWN_CONTAINERS
 from webhook.policy.vault_agent.settings import VaultAgentSettings
 from webhook.policy.volumes import mount_path
 
-MAX_SETTINGS: Final = 96 << 10
+MAX_SETTINGS: Final = 110 << 10
 """Bytes of the settings of one container. They are annotations, of which a pod has 256 KiB in all."""
 MAX_CA: Final = 32 << 10
 """Bytes of the certificates that Vault is trusted by, in the same place."""
