@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +44,7 @@ _WORDS: Final = {
     agents.SERVER_NAME: "VAULT_TLS_SERVER_NAME",
 }
 """What the agent calls it, and what it is called here."""
+_PATH: Final = re.compile(r"`path: ([^`]*)`")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ def in_our_words(text: str) -> str:
     """What the agent's parts say, with the names that options and variables have here."""
     for theirs, ours in _WORDS.items():
         text = text.replace(theirs, ours)
-    return text
+    return _PATH.sub(r"vault:\1#KEY", text)
 
 
 def login_of(environment: Mapping[str, str], options: Options) -> Login:

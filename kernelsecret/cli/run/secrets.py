@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from agent.sources.vault.client import VaultClient
     from agent.sources.vault.source import VaultSource
 
+_THE_PATH: Final = "source.vault.path"
+"""What a refusal names where it is the reference that is wrong, which is named anyway."""
 END_S: Final = 5.0
 """For the revocation of leases and tokens."""
 
@@ -50,7 +52,7 @@ class Secret:
 
     def said(self, error: Refused) -> str:
         """A refusal of the source, for who knows variables and references."""
-        where = "" if error.field == str(self.ref) else f"{error.field}: "
+        where = "" if error.field in (str(self.ref), _THE_PATH) else f"{error.field}: "
         text = f"{where}{error.why}" + (f"; {error.fix}" if error.fix else "")
         return f"{self.names} ({self.references[0]}): {in_our_words(text)}"
 
