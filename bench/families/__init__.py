@@ -17,6 +17,7 @@ from bench.families import (
     reads,
     rotation,
     shared,
+    shim,
     torn,
     unmanaged,
     vault,
@@ -49,6 +50,7 @@ FAMILIES = tuple(
         vault,
         database,
         pushed,
+        shim,
         modes,
         programs,
     )

@@ -7,7 +7,7 @@ from agent.model import PodRef
 from bench import meminfo
 from bench.agent_process import _ns
 from bench.cluster import FOLDERS, interceptor, namespace, pod_object, registration
-from bench.families import reads, rotation, torn, unmanaged
+from bench.families import reads, rotation, shim, torn, unmanaged
 from kernelsecret.registration import read_registration
 from kernelsecret.validation import read_interceptor
 
@@ -64,6 +64,22 @@ def test_the_cost_for_others_is_paired_and_may_be_below_zero() -> None:
     assert pairs["program"] == [(90.5, 0.0)]
     assert round(unmanaged.added_percent(pairs["fork"]).median, 6) == 1.0
     assert round(unmanaged.added_percent(pairs["read"]).median, 6) == -10.0
+
+
+def test_the_worst_of_the_shims_other_calls_counts_and_an_open_is_told_in_microseconds() -> None:
+    works = {
+        "open_live": 900,
+        "open_other": 10,
+        "stat_other": 40,
+        "lseek_other": -3,
+        "pread_other": 1,
+        "rewind_live": 500,
+    }
+    text = "".join(
+        f"{work} {turn} {1000 + turn + more}.0 {1000 + turn}.0\n" for turn in (0, 1, 2) for work, more in works.items()
+    )
+    found = {figure.name: figure.value for figure in shim.figures(shim.parse(text))}
+    assert found == {"shim_open_us": 0.9, "shim_open_whole_us": 1.901, "shim_other_call_ns": 40, "shim_rewind_us": 0.5}
 
 
 def test_values_say_their_number_and_change_their_length() -> None:
