@@ -76,6 +76,11 @@ def interceptor_status(name: str) -> str:
     return f"{interceptor(name)}/status"
 
 
+def deployment(namespace: str, name: str) -> str:
+    """One Deployment."""
+    return f"{_in('/apis/apps/v1', namespace, 'deployments')}/{_part(name, 'name')}"
+
+
 def secrets(namespace: str) -> str:
     """The Secrets of a namespace."""
     return _in("/api/v1", namespace, "secrets")

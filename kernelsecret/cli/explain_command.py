@@ -93,6 +93,7 @@ def lines(one: Explanation) -> list[str]:
     shown = [f"pod          {one.namespace}/{one.pod} ({kind})", f"admission    {_SAYS[one.outcome]}"]
     if one.interceptor:
         engines = f", on nodes with the engine {' or '.join(one.engines)}" if one.engines else ""
+        engines += " that can serve a pod with a user namespace" if one.idmapped else ""
         shown += [
             f"interceptor  {one.interceptor}",
             f"mode         {one.mode}{engines}",

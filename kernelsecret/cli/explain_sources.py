@@ -16,12 +16,16 @@ from apiclient import paths
 from apiclient.client import ApiClient, ApiError
 from apiclient.connection import ACCOUNT_FOLDER, Connection, from_kubeconfig, in_cluster
 from apiclient.objects import Unreadable, read_page
+from kernelsecret.cli import explain_webhook
 from kernelsecret.cli.failures import CommandError, Exit, say
+from kernelsecret.errors import Refused
+from kernelsecret.names import SERVICE_WEBHOOK, SYSTEM_NAMESPACE
 from kernelsecret.problems import from_decoder, shown
 from webhook.cluster.objects import Interceptor, InvalidInterceptor, read_known_interceptor, read_namespace, read_node
 from webhook.policy.interceptors import Interceptors
 from webhook.policy.nodes import Nodes
 from webhook.policy.pods import Pod, read_pod
+from webhook.policy.vault_agent.settings import VaultAgentSettings
 from webhook.policy.view import FixedView
 
 T = TypeVar("T")
@@ -76,17 +80,34 @@ async def from_cluster(connection: Connection, namespace: str, name: str = "") -
             if error.status != 404:
                 raise
             namespaces = {}
-    return FixedView(Nodes(nodes), _valid(known), namespaces), pod
+        valid = _valid(known)
+        settings = await _settings(client) if explain_webhook.is_needed(valid) else None
+    if pod is not None:
+        settings = explain_webhook.as_this_pod_has_it(settings, pod)
+    return FixedView(Nodes(nodes), valid, namespaces, settings), pod
+
+
+async def _settings(client: ApiClient) -> VaultAgentSettings | None:
+    try:
+        raw = await client.get(paths.deployment(SYSTEM_NAMESPACE, SERVICE_WEBHOOK))
+        return explain_webhook.read_settings(raw)
+    except Refused as refused:
+        say(explain_webhook.unknown(refused))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        say(explain_webhook.unknown(None))
+    return None
 
 
 def from_folder(root: Path) -> FixedView:
-    """Policy from `interceptors/`, `namespaces/` and `nodes/` of a folder, each file an object."""
+    """Policy from `interceptors/`, `namespaces/` and `nodes/` of a folder, each file an object, and `webhook.yaml`."""
     if not root.is_dir():
         raise CommandError(f"{root} is not a folder: name one with interceptors/, namespaces/ and nodes/", Exit.USAGE)
     spaces = [_object(read_namespace, path) for path in _files(root / "namespaces")]
     known = [_object(read_known_interceptor, path) for path in _files(root / "interceptors")]
     nodes = [_object(read_node, path) for path in _files(root / "nodes")]
-    return FixedView(Nodes(nodes), _valid(known), {one.name: one.labels for one in spaces})
+    path = root / explain_webhook.FILE
+    settings = _object(explain_webhook.read_settings, path) if path.is_file() else None
+    return FixedView(Nodes(nodes), _valid(known), {one.name: one.labels for one in spaces}, settings)
 
 
 def pod_in_folder(root: Path, namespace: str, name: str) -> Pod:

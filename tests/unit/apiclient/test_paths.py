@@ -19,6 +19,7 @@ def test_paths_are_those_of_the_api() -> None:
     assert paths.secret("ns", "s") == "/api/v1/namespaces/ns/secrets/s"
     assert paths.config_map("ns", "c") == "/api/v1/namespaces/ns/configmaps/c"
     assert paths.lease("ns", "l") == "/apis/coordination.k8s.io/v1/namespaces/ns/leases/l"
+    assert paths.deployment("ns", "a") == "/apis/apps/v1/namespaces/ns/deployments/a"
     assert paths.events("ns") == "/apis/events.k8s.io/v1/namespaces/ns/events"
     assert paths.event("ns", "a.1f") == "/apis/events.k8s.io/v1/namespaces/ns/events/a.1f"
     assert paths.token_reviews() == "/apis/authentication.k8s.io/v1/tokenreviews"

@@ -300,3 +300,74 @@ def test_the_kubeconfig_is_the_option_s_then_the_variable_s(tmp_path: Path, monk
     (tmp_path / ".kube").mkdir()
     kubeconfig(".kube/config")
     assert connection_of(None, "", "").server == "https://.kube/config.example.com"
+
+
+def with_modes(folder: Path, *modes: str, **spec: Any) -> None:
+    """The example's interceptor with these modes, its access rule waived."""
+    made = example()
+    made["spec"] |= {"delivery": {"modes": list(modes)}, "access": {"unenforced": "allow"}, **spec}
+    (folder / "interceptors" / "payments-db.yaml").write_text(yaml.safe_dump(made))
+
+
+VAULT = [
+    {
+        "name": "db",
+        "source": {"vault": {"path": "secret/data/db", "role": "shop"}},
+        "files": [{"path": "password", "key": "password"}],
+    }
+]
+
+
+def webhook_deployment(**settings: str) -> Any:
+    env = [{"name": f"KERNELSECRET_WEBHOOK_{name.upper()}", "value": value} for name, value in settings.items()]
+    spec = {"template": {"spec": {"containers": [{"name": "webhook", "env": env}]}}}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "spec": spec}
+
+
+SET_UP = {"vault_address": "https://vault.example:8200", "vault_agent_image": "vault:1", "vault_ca_file": "/not/here"}
+
+
+def test_every_mode_of_the_interceptor_is_explained(folder: Path) -> None:
+    with_modes(folder, "vault-agent", "preload", "ebpf")
+    (one,) = explained("--offline", str(folder), "-n", "payments", "api-0")
+    told = [(rule["verdict"], rule["text"]) for rule in one["rules"] if rule["rule"] == "mode"]
+    assert [verdict for verdict, _ in told] == ["no", "yes", "note"]
+    assert "mode `vault-agent`: " in told[0][1]
+    assert told[1][1].startswith("mode `preload`: the pod names the node")
+    assert told[2][1] == "mode `ebpf`: comes after `preload`"
+    assert one["decision"].startswith("mode preload: ")
+    shown = ctl("--offline", str(folder), "-n", "payments", "api-0").output
+    for _, text in told:
+        assert text in shown
+
+
+def test_a_mode_that_no_node_has_is_explained_too(folder: Path) -> None:
+    with_modes(folder, "ebpf", "preload")
+    for path in (folder / "nodes").iterdir():
+        path.unlink()
+    (one,) = explained("--offline", str(folder), "-n", "payments", "api-0")
+    assert one["outcome"] == "refused"
+    assert one["refusals"][0]["rule"] == "placement"
+
+
+def test_the_webhooks_settings_are_those_of_its_deployment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_modes(folder, "vault-agent", secrets=VAULT, rotation={})
+    command = ("--offline", str(folder), "-f", manifest(folder, pod()))
+    assert "vault_address" in explained(*command)[0]["refusals"][0]["why"]
+    monkeypatch.setenv("KERNELSECRET_WEBHOOK_VAULT_SERVER_NAME", "mine.example")
+    (folder / "webhook.yaml").write_text(yaml.safe_dump(webhook_deployment(**SET_UP)))
+    (one,) = explained(*command)
+    assert (one["outcome"], one["mode"], one["engines"]) == ("injected", "vault-agent", [])
+    (folder / "webhook.yaml").write_text(yaml.safe_dump({"spec": []}))
+    assert "webhook.yaml: spec" in usage_error(*command)
+
+
+async def test_settings_that_cannot_be_read_are_told_of(capsys: pytest.CaptureFixture[str]) -> None:
+    made = example()
+    made["spec"] |= {"delivery": {"modes": ["vault-agent"]}, "access": {"unenforced": "allow"}, "secrets": VAULT}
+    api = FakeApiServer()
+    await api.put("secretinterceptors", made["metadata"]["name"], **made)
+    async with serving(api) as url:
+        view, _ = await from_cluster(Connection(url), NAMESPACE)
+    assert view.vault_agent is None
+    assert "the webhook's settings cannot be read" in capsys.readouterr().err
