@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from kernelsecret.cli.simulation.pod import Container, python
-from tests.agent.preload.place import TOOLS, Place
+from tests.agent.preload.place import MOUNTED, TOOLS, Place
 from tests.agent.preload.watching import Seen
 from tests.needs import need_program
 
@@ -60,7 +60,7 @@ class Running:
 
     def __init__(self, load: Load, place: Place) -> None:
         self.name = load.name
-        self.container: Container = place.start(load.name, (*load.command, place.live, place.prefixed))
+        self.container: Container = place.start(load.name, (*load.command, place.live, place.prefixed, MOUNTED))
         line = self.container.process.stdout.readline()
         if line.strip() != b"ready":
             raise RuntimeError(f"{load.name} did not begin: {self.container.process.stderr.read().decode()[-2000:]}")

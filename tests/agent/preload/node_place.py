@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from kernelsecret import names
 from kernelsecret.cli.simulation.pod import Pod as Containers
 from tests.agent.harness import Node
 from tests.agent.preload import matrix
-from tests.agent.preload.place import NAME, Place
+from tests.agent.preload.place import MOUNTED, NAME, Place
 from tests.agent.preload.values import FILES, VALUE, digits
-from tests.agent.tree import Pod, Tree
+from tests.agent.tree import VOLUME, Pod, Tree
 from tests.apiserver.harness.waiting import until
 
 SECRET: Final = "shop/programs"
@@ -40,6 +40,7 @@ def meet(node: Node, seconds: float) -> matrix.Outcome:
     )
     pod = Tree.pod(node, "web", NAME)
     shim = node.preload(pod)
+    node.change_pod(pod, with_sub_path)
     with Containers(pod.ref.uid, pod.ref.namespace, pod.ref.name) as containers:
         tools = node.base / "tools"
         tools.mkdir()
@@ -56,6 +57,12 @@ def meet(node: Node, seconds: float) -> matrix.Outcome:
     for volume in (pod, shim):
         asyncio.run(node.unpublish(volume))
     return outcome
+
+
+def with_sub_path(thing: dict[str, Any]) -> None:
+    """One of the files is mounted by itself, too."""
+    mount = {"name": VOLUME, "mountPath": MOUNTED, "subPath": VALUE, "readOnly": True}
+    thing["spec"]["containers"][0]["volumeMounts"].append(mount)
 
 
 def told(node: Node) -> dict[str, str]:

@@ -16,6 +16,8 @@ NAME: Final = "programs"
 LIVE: Final = f"{names.MOUNT_ROOT}/{NAME}"
 PREFIX: Final = "/app/secrets"
 """A folder that no container has: it is there through the shim alone."""
+MOUNTED: Final = "/app/value"
+"""Where the containers mount one file by subPath."""
 TOOLS: Final = "/tools"
 
 
@@ -42,10 +44,11 @@ class Place:
         """A container."""
         wanted = {
             names.ENV_PRELOAD: f"{names.SHIM_ROOT}/{names.SHIM_FILE}",
-            names.ENV_SHIM_PATHS: f"{LIVE}:{PREFIX}={LIVE}",
+            names.ENV_SHIM_PATHS: f"{LIVE}:{MOUNTED}={LIVE}/{VALUE}:{PREFIX}={LIVE}",
         }
+        binds = {TOOLS: self.tools, MOUNTED: self.volumes[NAME] / VALUE}
         return self.pod.container(
-            name, command, self.volumes, binds={TOOLS: self.tools}, environment=wanted | environment, stdin=stdin
+            name, command, self.volumes, binds=binds, environment=wanted | environment, stdin=stdin
         )
 
 

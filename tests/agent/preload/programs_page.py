@@ -18,10 +18,11 @@ Each program ran in a container of the mode `preload` on a node with a real agen
 rotated fifty times a second (`tests/agent/preload/test_programs.py`; for a minute by `make bench`). Every read gave
 exactly one whole version, never one older than the read before it, whichever way either went, and none failed. So what
 is held open is as new as what is opened anew. The prefix is a folder that the image has not: there the file is by the
-shim alone. These are Debian 12's versions.
+shim alone. A `subPath` mount of the file shows its first version for ever; under the shim it, too, is read as it is
+now. These are Debian 12's versions.
 
-| program | opens the file anew | goes back to the start of a file that it has open | opens it by the prefix | remarks |
-|---|---|---|---|---|
+| program | opens the file anew | goes back to the start of one that is open | by the prefix | by `subPath` | remarks |
+|---|---|---|---|---|---|
 """
 
 TAIL: Final = """

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-PREFIXED: Final = " (prefix)"
-"""Ends the names of ways that read by the configured prefix, as loads/ and clients.py count them."""
+PREFIXED, MOUNTED = " (prefix)", " (subPath)"
+"""End the names of ways that read by the configured prefix, or by a subPath mount, as loads/ and clients.py count."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One program, and the ways in which it read: by opening the file anew, by the prefix, and by going back to the
-    start of what it has open (`held`). `remark` says what else was seen."""
+    """One program, and the ways in which it read: by opening the file anew, by the prefix, by going back to the start
+    of what it has open (`held`), and by a subPath mount of the file. `remark` says what else was seen."""
 
     program: str
     name: str
@@ -20,17 +20,19 @@ class Row:
     anew: tuple[str, ...]
     prefixed: tuple[str, ...]
     held: tuple[str, ...] = ()
+    mounted: tuple[str, ...] = ()
     remark: str = ""
     has_shim: bool = True
 
     @property
     def ways(self) -> set[str]:
         """All of them, as they are counted."""
-        return {*self.anew, *self.held, *(f"{way}{PREFIXED}" for way in self.prefixed)}
+        elsewhere = {f"{way}{PREFIXED}" for way in self.prefixed} | {f"{way}{MOUNTED}" for way in self.mounted}
+        return {*self.anew, *self.held, *elsewhere}
 
     def line(self) -> str:
         """Of the table."""
-        cells = (self.name, *map(quoted, (self.anew, self.held, self.prefixed)), self.remark)
+        cells = (self.name, *map(quoted, (self.anew, self.held, self.prefixed, self.mounted)), self.remark)
         return f"| {' | '.join(cells)} |"
 
 
@@ -46,6 +48,7 @@ ROWS: Final = (
         ("open().read()",),
         ("Path.read_bytes",),
         ("os.lseek, os.read", "os.pread", "file.seek(0)", "text file.seek(0)"),
+        ("Path.read_bytes",),
         "`os.stat`, `os.path.exists` find the file by the prefix",
     ),
     Row(
@@ -54,6 +57,7 @@ ROWS: Final = (
         ("fs.readFileSync",),
         ("fs.promises.readFile", "fs.createReadStream"),
         ("fs.readSync at 0", "FileHandle.read at 0"),
+        ("fs.readFileSync",),
         "`fs.existsSync`, `fs.statSync` find the file by the prefix",
     ),
     Row(
@@ -62,6 +66,7 @@ ROWS: Final = (
         ("Files.readAllBytes",),
         ("FileInputStream.readAllBytes",),
         ("FileChannel.position(0)", "FileChannel.read at 0", "RandomAccessFile.seek(0)"),
+        ("Files.readAllBytes",),
         "`Files.isReadable`, `Files.size` find the file by the prefix",
     ),
     Row(
@@ -91,6 +96,7 @@ ROWS: Final = (
         ("fopen, fread",),
         ("open, read",),
         ("lseek, read", "pread at 0", "rewind, fread", "fseek, fread"),
+        ("fopen, fread",),
         "`stat`, `access` find the file by the prefix",
     ),
     Row(
@@ -98,7 +104,9 @@ ROWS: Final = (
         "busybox, linked statically",
         ("cat",),
         (),
-        remark="**not affected**: it reads the ordinary file, has no prefix, and the agent tells of it (`static`)",
+        (),
+        ("cat",),
+        remark="**not affected**: it has no prefix, a subPath mount stays as it was; the agent tells of it (`static`)",
         has_shim=False,
     ),
 )

@@ -13,7 +13,7 @@ import java.util.Map;
 import java.util.concurrent.Callable;
 import java.util.stream.Collectors;
 
-/** Read LIVE PREFIXED: as read.py, in the ways of Java. */
+/** Read LIVE PREFIXED MOUNTED: as read.py, in the ways of Java. */
 public class Read {
     private static final int LINES = 500;
     private static final int MOST_FAULTS = 10;
@@ -69,7 +69,7 @@ public class Read {
     }
 
     public static void main(String[] args) throws Exception {
-        String live = args[0], prefixed = args[1];
+        String live = args[0], prefixed = args[1], mounted = args[2];
         var done = Thread.currentThread();
         Runtime.getRuntime().addShutdownHook(new Thread(() -> {
             stopped = true;
@@ -86,6 +86,7 @@ public class Read {
         ways.put("Files.readAllBytes", () -> Files.readAllBytes(Path.of(live)));
         ways.put("FileChannel.position(0)", () -> all(channel, false));
         ways.put("FileInputStream.readAllBytes (prefix)", () -> anew(prefixed));
+        ways.put("Files.readAllBytes (subPath)", () -> Files.readAllBytes(Path.of(mounted)));
         ways.put("FileChannel.read at 0", () -> all(also, true));
         ways.put("RandomAccessFile.seek(0)", () -> all(file));
         Map<String, Long> reads = new LinkedHashMap<>();

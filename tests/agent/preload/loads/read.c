@@ -1,4 +1,4 @@
-/* read LIVE PREFIXED: as read.py, in the ways of C; compiled with musl-gcc. */
+/* read LIVE PREFIXED MOUNTED: as read.py, in the ways of C; compiled with musl-gcc. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -13,7 +13,7 @@
 enum { LINES = 500, LINE = 9, ROOM = 16384, MOST_FAULTS = 10 };
 
 static volatile sig_atomic_t stopped;
-static const char *live, *prefixed;
+static const char *live, *prefixed, *mounted;
 static int held, also_held;
 static FILE *stream, *also_stream;
 static char value[ROOM];
@@ -40,15 +40,18 @@ static long drained(FILE *file)
 	return ferror(file) ? -1 : length;
 }
 
-static long by_fopen(void)
+static long by_fopen_of(const char *path)
 {
-	FILE *file = fopen(live, "r");
+	FILE *file = fopen(path, "r");
 	long length = file ? drained(file) : -1;
 
 	if (file)
 		fclose(file);
 	return length;
 }
+
+static long by_fopen(void) { return by_fopen_of(live); }
+static long by_fopen_mounted(void) { return by_fopen_of(mounted); }
 
 static long by_open(void)
 {
@@ -69,6 +72,7 @@ static const struct way { const char *name; long (*read)(void); } ways[] = {
 	{ "fopen, fread", by_fopen },
 	{ "lseek, read", by_lseek },
 	{ "open, read (prefix)", by_open },
+	{ "fopen, fread (subPath)", by_fopen_mounted },
 	{ "pread at 0", by_pread },
 	{ "rewind, fread", by_rewind },
 	{ "fseek, fread", by_fseek },
@@ -107,10 +111,11 @@ int main(int count, char **words)
 	struct stat found;
 	int i, is_last_round;
 
-	if (count != 3)
+	if (count != 4)
 		return 2;
 	live = words[1];
 	prefixed = words[2];
+	mounted = words[3];
 	sigaction(SIGTERM, &action, NULL);
 	held = open(live, O_RDONLY);
 	also_held = open(prefixed, O_RDONLY);

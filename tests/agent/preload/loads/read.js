@@ -1,6 +1,6 @@
-// read.js LIVE PREFIXED: as read.py, in the ways of Node.
+// read.js LIVE PREFIXED MOUNTED: as read.py, in the ways of Node.
 const fs = require("fs");
-const [live, prefixed] = process.argv.slice(2);
+const [live, prefixed, mounted] = process.argv.slice(2);
 const LINES = 500, MOST_FAULTS = 10;
 let stopped = false;
 process.on("SIGTERM", () => { stopped = true; });
@@ -44,6 +44,7 @@ async function main() {
 		"fs.readFileSync": () => fs.readFileSync(live),
 		"fs.readSync at 0": () => byOffset(held),
 		"fs.promises.readFile (prefix)": () => fs.promises.readFile(prefixed),
+		"fs.readFileSync (subPath)": () => fs.readFileSync(mounted),
 		"FileHandle.read at 0": () => byHandle(handle),
 		"fs.createReadStream (prefix)": () => byStream(prefixed),
 	};

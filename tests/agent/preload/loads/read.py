@@ -1,4 +1,4 @@
-"""read.py LIVE PREFIXED: reads a rotating file in every way that Python has, and says when it was not one whole value.
+"""read.py LIVE PREFIXED MOUNTED: reads a rotating file in the ways of Python, and says what was not one whole value.
 
 An application that knows nothing of us. A value is one line of eight digits, repeated; no read may be of an earlier
 value than the read before it, whichever way either went. Until SIGTERM, then once more, then a line of JSON.
@@ -43,7 +43,7 @@ def number_of(value: bytes) -> int:
     return number
 
 
-def main(live: str, prefixed: str) -> None:
+def main(live: str, prefixed: str, mounted: str) -> None:
     stopped: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
     held, also_held = os.open(live, os.O_RDONLY), os.open(prefixed, os.O_RDONLY)
@@ -66,6 +66,7 @@ def main(live: str, prefixed: str) -> None:
         "open().read()": anew,
         "os.lseek, os.read": lambda: from_start(held),
         "Path.read_bytes (prefix)": lambda: Path(prefixed).read_bytes(),
+        "Path.read_bytes (subPath)": lambda: Path(mounted).read_bytes(),
         "os.pread": lambda: by_offset(also_held),
         "file.seek(0)": again,
         "text file.seek(0)": text_again,

@@ -1,11 +1,13 @@
-# read.sh LIVE PREFIXED: as read.py, in the ways of a shell that is linked statically: the shim does not reach it.
-live=$1 prefixed=$2 stopped= reads=0 last=0 versions=0 faults= seen=0
+# read.sh LIVE PREFIXED MOUNTED: as read.py, in the ways of a shell that is linked statically: the shim does not reach it.
+live=$1 prefixed=$2 mounted=$3 stopped= reads=0 last=0 versions=0 faults= seen=0
 trap 'stopped=yes' TERM
 
 fault() {
 	seen=$((seen + 1))
 	[ "$seen" -gt 10 ] || faults="$faults${faults:+, }\"$1\""
 }
+
+first=$(busybox cat "$mounted")
 
 echo ready
 while :; do
@@ -21,8 +23,9 @@ while :; do
 		fault "cat: $number after $last"
 	fi
 	[ "$number" -le "$last" ] || { versions=$((versions + 1)) last=$number; }
+	[ -n "$first" ] && [ "$(busybox cat "$mounted")" = "$first" ] || fault "cat (subPath): not what it was"
 	[ ! -e "$prefixed" ] || fault "the prefix is there"
 	[ -z "$is_last_round" ] || break
 	busybox usleep 4000
 done
-echo "{\"reads\": {\"cat\": $reads}, \"faults\": [$faults], \"last\": $last, \"versions\": $versions}"
+echo "{\"reads\": {\"cat\": $reads, \"cat (subPath)\": $reads}, \"faults\": [$faults], \"last\": $last, \"versions\": $versions}"
