@@ -15,10 +15,10 @@ SECTION: Final = re.compile(r"^## Programs\n.*?(?=^## |\Z)", re.MULTILINE | re.D
 
 HEAD: Final = """
 Each program ran in a container of the mode `preload` on a node with a real agent, all side by side, while the secret
-rotated fifty times a second (`tests/agent/preload/test_programs.py`; for a minute by `make bench`). Every read gave
-exactly one whole version, never one older than the read before it, whichever way either went, and none failed. So what
-is held open is as new as what is opened anew. The prefix is a folder that the image has not: there the file is by the
-shim alone. A `subPath` mount of the file shows its first version for ever; under the shim it, too, is read as it is
+rotated up to fifty times a second (`tests/agent/preload/test_programs.py`; for a minute by `make bench`). Every read
+gave exactly one whole version, never one older than the read before it, whichever way either went, and none failed. So
+what is held open is as new as what is opened anew. The prefix is a folder that the image has not: there the file is by
+the shim alone. A `subPath` mount of the file shows its first version for ever; under the shim it, too, is read as it is
 now. These are Debian 12's versions.
 
 | program | opens the file anew | goes back to the start of one that is open | by the prefix | by `subPath` | remarks |
@@ -28,6 +28,9 @@ now. These are Debian 12's versions.
 TAIL: Final = """
 nginx opens a file twice, for certificate and for key. Where a rotation comes between the two, it refuses the reload and
 goes on with the pair that it has; the reload after the last rotation always takes the new pair.
+
+What the shim does not take over knows no prefix: `chdir`, `readlink` and `realpath` (Node's `fs.realpathSync` and so
+`require`, Java's `toRealPath`) find only what the image has there.
 """
 
 

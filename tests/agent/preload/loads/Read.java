@@ -5,6 +5,7 @@ import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
@@ -92,6 +93,12 @@ public class Read {
         Map<String, Long> reads = new LinkedHashMap<>();
         List<String> faults = new ArrayList<>();
         long last = 0, versions = 0;
+        try { // not taken over: the folder is not there
+            Path.of(prefixed).toRealPath();
+            faults.add("toRealPath: found");
+        } catch (NoSuchFileException error) {
+            // as it is said
+        }
         System.out.println("ready");
         for (;;) {
             var isLastRound = stopped;

@@ -50,6 +50,12 @@ async function main() {
 	};
 	const reads = {}, faults = [];
 	let last = 0, versions = 0;
+	for (const call of [fs.realpathSync, fs.realpathSync.native]) {
+		try {  // not taken over: the folder is not there
+			call(prefixed);
+			faults.push("fs.realpathSync: found");
+		} catch {}
+	}
 	console.log("ready");
 	for (; ;) {
 		const isLastRound = stopped;
