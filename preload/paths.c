@@ -7,11 +7,11 @@ extern char **environ __attribute__((weak));
 
 static const char VARIABLE[] = "KERNELSECRET_SHIM_PATHS=";
 
-enum { MOST_ENTRIES = 64, POOL_BYTES = 32768, NOT_READ = 0, BEING_READ = 1, THERE = 2 };
+enum { PAGE_BYTES = 4096, MOST_ENTRIES = 64, POOL_BYTES = 32768, NOT_READ = 0, BEING_READ = 1, THERE = 2 };
 
 struct paths paths;
 static struct entry entries[MOST_ENTRIES];
-static char pool[POOL_BYTES];
+static char pool[POOL_BYTES + 8]; /* entries are read by words */
 static uint32_t pool_used;
 
 /* Bytes of a path from `text` on, which ends at `end`: absolute, without empty parts, '.' or '..'; 0 if it is not so. */
@@ -63,6 +63,7 @@ static void add(const char *path, uint32_t path_bytes, const char *live, uint32_
 		entry->live_bytes = live_bytes;
 		paths.has_overlay = 1;
 	}
+	entry->bytes = path_bytes;
 	entry->shared = 0;
 	while (paths.count && path[entry->shared] && path[entry->shared] == entry[-1].path[entry->shared])
 		entry->shared++;
@@ -181,19 +182,44 @@ static inline int is_unplain(const char *path, uint32_t at)
 	       (path[at] == '/' || (path[at] == '.' && (path[at + 1] == '/' || !path[at + 1])));
 }
 
+static inline uint64_t word_at(const char *text)
+{
+	uint64_t word;
+
+	__builtin_memcpy(&word, text, sizeof(word));
+	return word;
+}
+
+/* How many bytes of an entry are in the path too. By words, which may reach beyond the path's end, but never into
+ * another page; what counts is before the first difference, and so before the end. */
+static __attribute__((no_sanitize("address", "thread"))) uint32_t alike_until(const char *path, const char *entry,
+									       uint32_t at, uint32_t bytes)
+{
+	while (at < bytes && likely(((uintptr_t)(path + at) & (PAGE_BYTES - 1)) <= PAGE_BYTES - 8)) {
+		uint64_t differs = word_at(path + at) ^ word_at(entry + at);
+
+		if (differs && at + (unsigned)__builtin_ctzll(differs) / 8 < bytes)
+			return at + (unsigned)__builtin_ctzll(differs) / 8;
+		at += 8;
+	}
+	if (at >= bytes)
+		return bytes;
+	while (at < bytes && entry[at] == path[at])
+		at++;
+	return at;
+}
+
 const struct entry *paths_match(const char *path, const char **rest)
 {
 	const struct entry *best = NULL;
 	uint32_t alike = 0; /* bytes that are in the path and in the entry before */
 
-	/* Byte by byte once, over all entries: what an entry shares with the one before is not compared again. */
+	/* Once over all entries: what an entry shares with the one before is not compared again. */
 	for (uint32_t i = 0; i < paths.count; i++) {
 		const char *entry = entries[i].path, *left = NULL;
 		uint32_t at = entries[i].shared < alike ? entries[i].shared : alike;
 
-		while (entry[at] && entry[at] == path[at])
-			at++;
-		alike = at;
+		alike = at = alike_until(path, entry, at, entries[i].bytes);
 		if (!entry[at] && (path[at] == '/' || !path[at]))
 			left = next_part(path + at);
 		else if (unlikely(is_unplain(path, at)))

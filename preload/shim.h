@@ -87,6 +87,7 @@ struct entry {
 	const char *path;    /* absolute, plain, without a slash at its end */
 	const char *live;    /* where it is found instead; NULL for what is live itself */
 	uint32_t live_bytes; /* strlen(live), or of path */
+	uint32_t bytes;      /* strlen(path) */
 	uint32_t shared;     /* bytes at its beginning that the entry before has too */
 };
 

@@ -27,15 +27,15 @@ def run(options: Options) -> Outcome:
     """A program under the shim as a container has it: a live volume, and one prefix that is found there."""
     rounds = options.rounds(2000, 200)
     say(f"{rounds} rounds of {CALLS} calls of each kind, by the shim and by the libc in turn")
-    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="kernelsecret-") as folder:
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="secrets-") as folder:
         root = Path(folder)
-        # Beside each other, so that their paths are alike for as long as can be.
-        live, other = root / "secrets" / "live", root / "secrets" / "other"
+        # As long as a volume's path is in a pod, and beside each other, so that the paths are alike for long.
+        live, other = root / "live", root / "other"
         for place in (live, other):
             place.mkdir(parents=True)
             (place / "key").write_bytes(b"x" * 32)
         # As a shell would start it: the shim is in the timer, and in nothing else.
-        paths = f"{live}:{root}/secrets/legacy={live}"
+        paths = f"{live}:{root}/legacy={live}"
         tools = Tools(root / "tools")
         command = ["env", f"{names.ENV_PRELOAD}={SHIM}", f"{names.ENV_SHIM_PATHS}={paths}", str(tools.path("shim"))]
         arguments = [str(rounds), str(CALLS), str(live / "key"), str(other / "key")]
