@@ -7,6 +7,7 @@ The image is this machine. Needs root.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -126,9 +127,12 @@ class AgentPod:
         words = ["unshare", "--pid", "--fork", "--kill-child", "sleep", "600"]
         pause = Process(words, self.folder / "pause.log", own_group=True)
         self._processes.append(pause)
-        children = Path(f"/proc/{pause.pid}/task/{pause.pid}/children")
-        until(lambda: bool(children.read_text()), "the pod's pause container runs", explain=pause.tail)
-        self._pid_namespace = int(children.read_text().split()[0])
+        until(lambda: children(pause.pid), "the pod's pause container runs", explain=pause.tail)
+        self._pid_namespace = children(pause.pid)[0]
+
+    def pid(self, process: Process) -> int:
+        """The process id, on this machine, of a container's first process."""
+        return until(lambda: children(process.pid), "it has begun")[0] if self._pid_namespace else process.pid
 
     def shows(self, name: str) -> bytes | None:
         """A file's bytes, None where it is not there."""
@@ -145,6 +149,13 @@ class AgentPod:
         )
 
     def close(self) -> None:
-        """End all that runs."""
+        """End all that runs; with the first process of a namespace all others of it end."""
+        if self._pid_namespace:
+            os.kill(self._pid_namespace, signal.SIGKILL)
         for process in reversed(self._processes):
             process.stop()
+
+
+def children(pid: int) -> list[int]:
+    """Process ids of a process's children."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
