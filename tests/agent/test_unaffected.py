@@ -14,7 +14,6 @@ from kernelsecret.cli.render import event_line, status_lines
 from kernelsecret.cli.simulation.pod import Pod as Containers
 from tests.agent.harness import Node, until
 from tests.agent.opening import opened
-from tests.agent.preload.node_place import publish_shim, with_shim
 from tests.agent.tree import Tree, files_of
 from tests.unit.preload.programs import build
 
@@ -45,9 +44,9 @@ async def test_an_agent_tells_once_of_each_program_and_nothing_of_its_environmen
         )
         pod = Tree.pod(node, "web", "db")
         with Containers(pod.ref.uid, pod.ref.namespace, pod.ref.name) as containers:
-            shim = with_shim(node, pod)
+            shim = node.preload(pod)
             await node.started()
-            await publish_shim(node, shim)
+            await node.publish(shim)
             await node.publish(pod)
             volumes, binds = {"db": pod.target, f"{names.GROUP}/shim": shim.target}, {"/app": programs}
             for name, environment in (("dynamic", SHIMMED), ("static", SHIMMED), ("dynamic", WITHOUT)):

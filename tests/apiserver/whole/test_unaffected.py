@@ -16,7 +16,6 @@ from kernelsecret.names import (
     SHIM_ROOT,
     VOLUME_SHIM,
 )
-from tests.agent.preload.node_place import publish_shim
 from tests.agent.tree import Pod
 from tests.apiserver.harness.objects import interceptor
 from tests.apiserver.harness.waiting import until
@@ -58,8 +57,8 @@ async def test_the_owner_of_a_pod_reads_which_program_the_shim_does_not_reach(no
     await node.mounted(pod)
     target = target_path_of(node.kubelet, pod.ref.uid, VOLUME_SHIM)
     target.parent.mkdir(parents=True)
-    shim = Pod(pod.ref, pod.interceptor, target)
-    await publish_shim(node, shim)
+    shim = Pod(pod.ref, None, target)
+    await node.publish(shim)
 
     def annotations() -> dict[str, str]:
         found: dict[str, str] = node.of.core.read_namespaced_pod("web", node.name).metadata.annotations
