@@ -91,7 +91,7 @@ class Logins:
             why = f"ends after {found.num_uses} uses"
             raise VaultError(Kind.LOGIN, "token", why, "bring one without a limit of uses")
         if found.ends and found.ttl <= 0:
-            raise VaultError(Kind.LOGIN, "token", f"that of {identity} has ended")
+            raise VaultError(Kind.LOGIN, "token", "it has ended", "bring another one")
         return Auth(token, found.accessor, found.ttl if found.ends else 0, found.renewable, found.type)
 
     async def renew(self, identity: Identity, token: str) -> Auth:
@@ -136,6 +136,8 @@ class Logins:
     def _declined(self, declined: Declined, identity: Identity, path: str, token: str) -> VaultError:
         reply = declined.reply
         error = refusal(reply, self._where, path, str(identity), wrote=True, hide=(token,))
+        if identity.method is None and has_ended(reply.status, words_of(reply)):
+            return VaultError(Kind.LOGIN, "token", "Vault does not know it, or it has ended", "bring another one")
         if has_ended(reply.status, words_of(reply)):
             return VaultError(Kind.LOGIN, "token", f"that of {identity} has ended")
         return error

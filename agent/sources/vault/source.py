@@ -206,6 +206,8 @@ class VaultSource:
 
     def _end(self, watched: Watched) -> None:
         watched.ended = True
+        if watched.busy:
+            return  # it may be making credentials just now: they are ended afterwards
         if watched.leases is None:
             self._discard(watched)
         else:
@@ -271,7 +273,9 @@ class VaultSource:
         try:
             await self._looking.look(watched)
         finally:
-            if watched.waiting:  # since the look began: what it found may be older
+            if watched.ended:
+                self._end(watched)
+            elif watched.waiting:  # since the look began: what it found may be older
                 self._lanes.hurry(watched)
             else:
                 self._plan(watched)

@@ -146,9 +146,9 @@ def subject_of(jwt: str) -> tuple[str, str]:
     try:
         claims = msgspec.json.decode(base64.urlsafe_b64decode(jwt.split(".")[1] + "=="), type=dict[str, object])
     except (IndexError, binascii.Error, msgspec.DecodeError, ValueError):
-        return "", "token"
+        return "unknown", "token"
     parts = str(claims.get("sub", "")).removeprefix("system:serviceaccount:").split(":")
-    return (parts[0], parts[1]) if len(parts) == 2 else ("", parts[0] or "token")
+    return (parts[0], parts[1]) if len(parts) == 2 else ("user", parts[0] or "token")
 
 
 def _source(reference: Reference, role: str, auth: Auth, namespace: str) -> VaultSource:

@@ -109,6 +109,7 @@ class Resolver:
             if one.version is not None:
                 self._take(one.secret, one.version)
         self._flush(always=True)
+        self._telling.is_running = True
         for secret in self._secrets.all:
             secret.source.watch(secret.ref, _Following(self, secret))
         return 0

@@ -24,6 +24,8 @@ class Telling:
     """Implements `agent.sources.vault.events.VaultEvents`."""
 
     def __init__(self) -> None:
+        self.is_running = False
+        """Whether COMMAND has been given its values: before, what is wrong is said of each reference."""
         self.down = ""
         """Why Vault is away; what each secret says of that is not said again."""
         self._failing = ""
@@ -34,12 +36,14 @@ class Telling:
     def went_down(self, error: VaultError) -> None:
         """Nothing is asked until it serves again."""
         self.down = str(error)
-        say(f"Vault is away: {in_our_words(str(error))}; COMMAND keeps the last values")
+        if self.is_running:
+            say(f"Vault is away: {in_our_words(str(error))}; COMMAND keeps the last values")
 
     def came_up(self, away_s: float) -> None:
         """It serves again."""
         self.down = ""
-        say(f"Vault serves again after {away_s:.0f} s")
+        if self.is_running:
+            say(f"Vault serves again after {away_s:.0f} s")
 
     def logged_in(self, identity: Identity, *, again: bool) -> None:
         """Nobody need know."""
@@ -48,6 +52,6 @@ class Telling:
     def token_failing(self, identity: Identity, error: Exception) -> None:
         """The token cannot be renewed, replaced or revoked."""
         text = in_our_words(said(error))
-        if text != self._failing:
+        if self.is_running and text != self._failing:
             self._failing = text
             say(f"the login to Vault is failing ({identity}): {text}")

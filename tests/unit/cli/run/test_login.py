@@ -73,12 +73,12 @@ def test_an_approle_is_a_folder_with_its_ids(tmp_path: Path) -> None:
     ("token", "subject"),
     [
         (jwt(CLAIMS), ("shop", "web")),
-        (jwt({"sub": "somebody@example.com"}), ("", "somebody@example.com")),
-        (jwt({}), ("", "token")),
-        (jwt([]), ("", "token")),
-        ("a.b.c", ("", "token")),
-        ("", ("", "token")),
-        ("a.\u00e9.c", ("", "token")),
+        (jwt({"sub": "somebody@example.com"}), ("user", "somebody@example.com")),
+        (jwt({}), ("user", "token")),
+        (jwt([]), ("unknown", "token")),
+        ("a.b.c", ("unknown", "token")),
+        ("", ("unknown", "token")),
+        ("a.\u00e9.c", ("unknown", "token")),
     ],
 )
 def test_whose_a_token_is_is_said_where_it_says_so(token: str, subject: tuple[str, str]) -> None:
