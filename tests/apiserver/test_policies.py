@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -10,15 +11,20 @@ import pytest
 from kernelsecret.names import (
     ANNOTATION_CHOSEN_MODE,
     ANNOTATION_CONTAINERS,
+    ANNOTATION_DECISION,
     ANNOTATION_INJECT,
     ANNOTATION_INJECTED_CONTAINERS,
     ANNOTATION_INTERCEPTOR,
     ANNOTATION_MODE,
     ATTRIBUTE_INTERCEPTOR,
+    ATTRIBUTE_SHIM,
+    CONTAINER_VAULT_AGENT,
+    CONTAINER_VAULT_AGENT_INIT,
     DRIVER_NAME,
     LABEL_INJECTED,
     SYSTEM_NAMESPACE,
     VOLUME_NAME,
+    VOLUME_SHIM,
 )
 from tests.apiserver.harness.cluster import Cluster
 from tests.apiserver.harness.kubectl import Kubectl
@@ -33,23 +39,40 @@ STATUS = {
     ANNOTATION_INTERCEPTOR: "held",
     ANNOTATION_CHOSEN_MODE: "ebpf",
     ANNOTATION_INJECTED_CONTAINERS: "app",
+    ANNOTATION_DECISION: "mode ebpf: it works on the only node that the pod can land on",
 }
+SHIM = {
+    "name": VOLUME_SHIM,
+    "csi": {"driver": DRIVER_NAME, "readOnly": True, "volumeAttributes": {ATTRIBUTE_SHIM: "true"}},
+}
+FILES = {"name": VOLUME_NAME, "mountPath": "/var/run/secrets/held"}
 
 
 def host_path(path: str) -> dict[str, Any]:
     return {"name": "host", "hostPath": {"path": path}}
 
 
-def injected(name: str, interceptor_name: str = "held") -> dict[str, Any]:
-    """A pod as admission would have left it."""
+def injected(name: str, interceptor_name: str = "held", *, mode: str = "ebpf") -> dict[str, Any]:
+    """A pod as admission would have left it, as far as the policies look."""
     volume = {**OURS, "csi": {**OURS["csi"], "volumeAttributes": {ATTRIBUTE_INTERCEPTOR: interceptor_name}}}  # type: ignore[dict-item]
+    status = {
+        ANNOTATION_INTERCEPTOR: interceptor_name,
+        ANNOTATION_CHOSEN_MODE: mode,
+        ANNOTATION_DECISION: f"mode {mode}: it works",
+    }
+    own = [container(each, volumeMounts=[FILES]) for each in (CONTAINER_VAULT_AGENT_INIT, CONTAINER_VAULT_AGENT)]
+    more: dict[str, dict[str, Any]] = {
+        "ebpf": {"volumes": [volume]},
+        "preload": {"volumes": [volume, SHIM]},
+        "vault-agent": {"volumes": [{"name": VOLUME_NAME, "emptyDir": {}}], "initContainers": own},
+    }
     return pod(
         name,
         "true",
-        annotations=STATUS | {ANNOTATION_INTERCEPTOR: interceptor_name},
+        annotations=STATUS | status,
         labels={LABEL_INJECTED: "true"},
-        volumes=[volume],
-        containers=[container("app", volumeMounts=[{"name": VOLUME_NAME, "mountPath": "/var/run/secrets/held"}])],
+        containers=[container("app", volumeMounts=[FILES])],
+        **more[mode],
     )
 
 
@@ -130,8 +153,35 @@ def test_a_pod_that_hides_a_container_that_mounts_its_files_is_refused(open_ns: 
     refused(open_ns, thing, said="or leaves one out that does")
 
 
-def test_a_pod_as_admission_leaves_it_is_let_through(open_ns: Kubectl) -> None:
-    open_ns("create", "-f-", "--dry-run=server", given=injected("whole"))
+@pytest.mark.parametrize("mode", ["ebpf", "preload", "vault-agent"])
+def test_a_pod_as_admission_leaves_it_is_let_through(open_ns: Kubectl, mode: str) -> None:
+    open_ns("create", "-f-", "--dry-run=server", given=injected("app", mode=mode))
+
+
+@pytest.mark.parametrize(
+    ("made", "claimed"),
+    [(made, claimed) for made, claimed in itertools.permutations(["ebpf", "preload", "vault-agent"], 2)]
+    + [("ebpf", "magic")],
+)
+def test_a_pod_that_claims_another_mode_than_it_has_is_refused(open_ns: Kubectl, made: str, claimed: str) -> None:
+    thing = injected("app", mode=made)
+    thing["metadata"]["annotations"] |= {
+        ANNOTATION_CHOSEN_MODE: claimed,
+        ANNOTATION_DECISION: f"mode {claimed}: it works",
+    }
+    refused(open_ns, thing, said="refuses this (rule status)")
+
+
+def test_a_pod_whose_decision_is_about_another_mode_is_refused(open_ns: Kubectl) -> None:
+    thing = injected("app")
+    thing["metadata"]["annotations"][ANNOTATION_DECISION] = "mode preload: it works"
+    refused(open_ns, thing, said=f"metadata.annotations[{ANNOTATION_CHOSEN_MODE}]: is not what the pod's volumes")
+
+
+def test_a_pod_with_a_vault_agent_names_the_containers_that_see_its_files(open_ns: Kubectl) -> None:
+    thing = injected("app", mode="vault-agent")
+    thing["spec"]["containers"].append(container("other", volumeMounts=[FILES]))
+    refused(open_ns, thing, said="or leaves one out that does")
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ REFUSED: list[tuple[str, dict[str, Any], list[str]]] = [
     ("windows", pod("app", "db", os={"name": "windows"}), ["spec.os.name", "Linux"]),
     ("a user namespace", pod("app", "db", hostUsers=False), ["spec.hostUsers", "bpffs"]),
     ("a mode not allowed", pod("app", "db", annotations={ANNOTATION_MODE: "preload"}), [ANNOTATION_MODE, "auto"]),
-    ("a mode not served", pod("app", "later", annotations={ANNOTATION_MODE: "preload"}), ["preload", "version"]),
+    ("a mode not waived", pod("app", "later", annotations={ANNOTATION_MODE: "preload"}), ["preload", "unenforced"]),
     ("a container too few", pod("app", "two"), ["delivery.containers", "migrate"]),
     (
         "more containers than the interceptor gives",

@@ -40,8 +40,7 @@ def scene(alone: Cluster) -> Iterator[Cluster]:
     for node in (NODE, OTHER):
         alone.node(node)
     for name, mode, node in (("web", "preload", NODE), ("api", "ebpf", NODE), ("far", "preload", OTHER)):
-        thing = injected(name)
-        thing["metadata"]["annotations"][ANNOTATION_CHOSEN_MODE] = mode
+        thing = injected(name, mode=mode)
         thing["spec"]["nodeName"] = node
         alone.core.create_namespaced_pod(SPACE, thing)
     agents = agent_pod(alone, NODE)
@@ -157,7 +156,7 @@ def test_nobody_else_writes_it_neither_through_the_pod_nor_through_its_status(sc
 
 
 def test_no_pod_is_born_with_it(scene: Cluster) -> None:
-    thing = injected("forged")
-    thing["metadata"]["annotations"] |= {ANNOTATION_CHOSEN_MODE: "preload", ANNOTATION_UNAFFECTED: TEXT}
+    thing = injected("forged", mode="preload")
+    thing["metadata"]["annotations"][ANNOTATION_UNAFFECTED] = TEXT
     said = scene.kubectl.within(SPACE).refused("create", "-f-", "--dry-run=server", given=thing)
     assert "is written by the agent of the pod's node alone, once the pod runs" in said
