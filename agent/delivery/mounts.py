@@ -42,13 +42,15 @@ class MountError(KernelSecretError):
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One line of mountinfo: where it is, what is mounted, and the superblock's device as the kernel counts it."""
+    """One line of mountinfo: where it is, what is mounted, the superblock's device as the kernel counts it, and which
+    folder of it is shown (`root`)."""
 
     mount_id: int
     point: str
     kind: str
     device: int
     source: str = ""
+    root: str = "/"
 
 
 def count_with(count: Callable[[str, int], None]) -> None:
@@ -162,9 +164,8 @@ def parse_mountinfo(text: str) -> list[Mount]:
         if len(fields) < 6 or len(super_block) < 2:
             continue
         major, _, minor = fields[2].partition(":")
-        mounts.append(
-            Mount(int(fields[0]), unescape(fields[4]), super_block[0], int(major) << 20 | int(minor), super_block[1])
-        )
+        device, root = int(major) << 20 | int(minor), unescape(fields[3])
+        mounts.append(Mount(int(fields[0]), unescape(fields[4]), super_block[0], device, super_block[1], root))
     return mounts
 
 

@@ -71,7 +71,8 @@ class Shims:
         self._check(request, known)
         if known is not None and self._is_served(known):
             return
-        state = ShimState(request.volume_id, request.target_path, request.pod, self._stored())
+        content = self._content_at(request.target_path) or self._stored()
+        state = ShimState(request.volume_id, request.target_path, request.pod, content)
         try:
             self._states.save(state)
             self._show(state)
@@ -93,7 +94,8 @@ class Shims:
             state.target_path.rmdir()
         self._states.remove(state.name)
         del self._shown[volume_id]
-        self._sweep()
+        if all(other.content != state.content for other in self._shown.values()):
+            self._sweep()
         return state
 
     def adopt(self) -> int:
@@ -132,6 +134,18 @@ class Shims:
     def _show(self, state: ShimState) -> None:
         mounts.show(self._folder / state.content, state.target_path, executable=True)
 
+    def _content_at(self, target: Path) -> str | None:
+        """What is shown there already, by an agent whose state file was lost."""
+        return (self._mounts() or {}).get(str(target)) if mounts.is_mounted(target) else None
+
+    def _mounts(self) -> dict[str, str] | None:
+        """Which content is shown at each mount point; None where there is no tmpfs of the shim."""
+        found = mounts.read_mounts()
+        device = next((mount.device for mount in found if mount.point == str(self._folder)), None)
+        if device is None:
+            return None
+        return {one.point: one.root.strip("/") for one in found if one.device == device and one.root != "/"}
+
     def _stored(self) -> str:
         """The folder of the shim as it is now, made where it is not there yet."""
         library = self._read()
@@ -163,10 +177,12 @@ class Shims:
         return library
 
     def _sweep(self) -> None:
-        """Remove contents that nobody is shown, and with the last one their tmpfs."""
-        if not self._folder.is_dir() or not mounts.is_mounted(self._folder):
+        """Remove contents that nobody is shown, and with the last one their tmpfs. The mounts are asked, not the state
+        files: pods go on with what they are shown also where those were lost."""
+        shown = self._mounts()
+        if shown is None:
             return
-        used = {state.content for state in self._shown.values()}
+        used = set(shown.values())
         for folder in self._folder.iterdir():
             if folder.name not in used:
                 shutil.rmtree(folder, ignore_errors=True)

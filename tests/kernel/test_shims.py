@@ -174,6 +174,24 @@ def test_a_new_agent_gives_new_pods_its_own_shim_and_old_ones_keep_theirs(place:
         os.close(mapped)
 
 
+def test_a_volume_whose_state_file_was_lost_goes_on_and_is_known_again_when_it_is_asked_for(
+    place: Place, library: bytes
+) -> None:
+    target = place.shown()
+    before = mounts.read_mounts()
+    (state,) = place.state.iterdir()
+    state.unlink()
+    assert len(place.restarted()) == 0
+    assert (target / SHIM_FILE).read_bytes() == library
+    place.library.write_bytes(library + b"newer")
+    assert place.shown() == target
+    assert (target / SHIM_FILE).read_bytes() == library, "what its programs have"
+    assert place.contents() == {one.content for one in place.shims.all()}
+    assert mounts.read_mounts() == before
+    place.shims.unpublish("csi-one")
+    assert place.nothing_left()
+
+
 def test_a_volume_whose_agent_lost_its_own_folder_goes_on(place: Place) -> None:
     target = place.shown()
     mounts.unmount(place.run / FOLDER)

@@ -23,8 +23,8 @@ def test_captured_lines_are_read_with_and_without_optional_fields() -> None:
         Mount(24, "/proc", "proc", 22, "proc"),
         Mount(611, "/run/kernelsecret", "tmpfs", 57, "tmpfs"),
         Mount(612, "/run/kernelsecret/volumes/1f00", "tmpfs", 58, "kernelsecret"),
-        Mount(613, "/run/kernelsecret/volumes/1f00/.kernelsecret", "bpf", 61, "kernelsecret"),
-        Mount(700, "/var/lib/with space\tand\\more", "ext4", 259 << 20 | 1, "/dev/nvme0n1p1"),
+        Mount(613, "/run/kernelsecret/volumes/1f00/.kernelsecret", "bpf", 61, "kernelsecret", "/files"),
+        Mount(700, "/var/lib/with space\tand\\more", "ext4", 259 << 20 | 1, "/dev/nvme0n1p1", "/var/lib"),
         Mount(701, "/odd", "xfs", 8 << 20 | 300, "/dev/sdz"),
     ]
 
