@@ -10,6 +10,7 @@ from tests.agent.harness import Node
 from tests.agent.opening import opened
 from tests.agent.preload.matrix import RATE
 from tests.agent.preload.node_place import meet
+from tests.agent.preload.place import lack
 
 FIGURES = ("shim_program_errors", "shim_program_reads", "shim_program_rotations")
 SECONDS, QUICK_SECONDS = 60, 5
@@ -17,6 +18,8 @@ SECONDS, QUICK_SECONDS = 60, 5
 
 def run(options: Options) -> Outcome:
     """One pod in the mode `preload` with a container for each program."""
+    if what := lack():
+        raise RuntimeError(f"measured with real programs, and this machine has not {what}")
     seconds = options.rounds(SECONDS, QUICK_SECONDS)
     say(f"{seconds} s of up to {RATE:g} rotations a second")
     with opened(Node) as node:

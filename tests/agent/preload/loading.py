@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -13,9 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from kernelsecret.cli.simulation.pod import Container, python
-from tests.agent.preload.place import MOUNTED, TOOLS, Place
+from tests.agent.preload.place import MOUNTED, TOOLS, Place, path_of
 from tests.agent.preload.watching import Seen
-from tests.needs import need_program
 
 SOURCES: Final = Path(__file__).parent / "loads"
 STOP_WITHIN_S: Final = 30.0
@@ -33,7 +31,7 @@ class Load:
 
 def loads() -> tuple[Load, ...]:
     """All of them, as this machine has them."""
-    java, node, busybox = (os.path.realpath(need_program(name)) for name in ("java", "node", "busybox"))
+    java, node, busybox = map(path_of, ("java", "node", "busybox"))
     return (
         Load("python", (python(), "-I", f"{TOOLS}/read.py")),
         Load("node", (node, f"{TOOLS}/read.js")),
@@ -51,7 +49,6 @@ def bring(programs: Iterable[Load], tools: Path) -> None:
         shutil.copy(path, tools)
     for load in programs:
         if load.compiler:
-            need_program(load.compiler[0])
             subprocess.run(load.compiler, cwd=tools, check=True, capture_output=True)
 
 

@@ -12,12 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from tests.agent.preload.place import PREFIX, TOOLS, Place, has_shim
+from tests.agent.preload.place import PREFIX, TOOLS, Place, has_shim, path_of
 from tests.agent.preload.values import BUNDLE, HOST
 from tests.agent.preload.watching import Seen
 from tests.apiserver.harness.processes import free_port
 from tests.apiserver.harness.waiting import until
-from tests.needs import need_program
 
 TWO_VERSIONS: Final = "key values mismatch"
 """What nginx says of a file that it has opened twice, for certificate and for key, with a rotation between the two."""
@@ -62,8 +61,7 @@ class Nginx:
         (place.tools / "nginx.conf").write_text(
             CONFIGURATION.format(tools=TOOLS, port=self._port, prefix=PREFIX, bundle=BUNDLE)
         )
-        program = str(need_program("nginx"))
-        self._container = place.start(self.name, [program, "-e", "stderr", "-c", f"{TOOLS}/nginx.conf"])
+        self._container = place.start(self.name, [path_of("nginx"), "-e", "stderr", "-c", f"{TOOLS}/nginx.conf"])
         until(self._answers, "nginx answers", explain=lambda: read(self._log))
 
     def run(self, stopped: threading.Event) -> Seen:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Final
 from kernelsecret import names
 from kernelsecret.cli.simulation.pod import Container, Pod
 from tests.agent.preload.values import VALUE
+from tests.vault.harness.programs import lacks_postgres
 
 NAME: Final = "programs"
 """The interceptor."""
@@ -19,6 +22,8 @@ PREFIX: Final = "/app/secrets"
 MOUNTED: Final = "/app/value"
 """Where the containers mount one file by subPath."""
 TOOLS: Final = "/tools"
+NEEDED: Final = ("node", "java", "javac", "musl-gcc", "busybox", "curl", "nginx")
+"""And PostgreSQL with its client; scripts/apt-packages.txt says which packages have them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,24 @@ class Place:
         return self.pod.container(
             name, command, self.volumes, binds=binds, environment=wanted | environment, stdin=stdin
         )
+
+
+def path_of(name: str) -> str:
+    """A program of this machine, itself: a link may lead to where a container has nothing. Raises LookupError."""
+    found = shutil.which(name, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
+    if not found:
+        raise LookupError(f"the program {name}")
+    return os.path.realpath(found)
+
+
+def lack() -> str | None:
+    """What this machine has not of what the matrix runs, or None."""
+    try:
+        for name in NEEDED:
+            path_of(name)
+    except LookupError as error:
+        return str(error)
+    return lacks_postgres()
 
 
 def has_shim(container: Container) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -12,8 +11,9 @@ from tests.agent.harness import Node
 from tests.agent.opening import opened
 from tests.agent.preload.matrix import Outcome
 from tests.agent.preload.node_place import meet
+from tests.agent.preload.place import lack, path_of
 from tests.agent.preload.rows import ROWS, Row
-from tests.needs import need_program
+from tests.needs import need
 
 SECONDS = 6.0
 LEAST_ROTATIONS = 60
@@ -23,6 +23,7 @@ LEAST_VERSIONS = 3
 @pytest.fixture(scope="module")
 def outcome() -> Iterator[Outcome]:
     """All programs side by side."""
+    need(lack() is None, lack() or "")
     with opened(Node) as node:
         asyncio.run(node.started())
         yield meet(node, SECONDS)
@@ -49,4 +50,4 @@ def test_only_a_static_program_is_without_the_shim(outcome: Outcome, row: Row) -
 
 
 def test_the_agent_tells_of_the_static_program_and_of_no_other(outcome: Outcome) -> None:
-    assert outcome.unaffected == {os.path.realpath(need_program("busybox")): "static"}
+    assert outcome.unaffected == {path_of("busybox"): "static"}
