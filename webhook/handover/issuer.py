@@ -24,7 +24,7 @@ from kernelsecret.names import (
 )
 from kernelsecret.problems import quoted
 from kernelsecret.registration import LIFETIME_S, NONCE_BYTES, Registration, SignedRegistration
-from webhook.policy.decision import FIELD_INJECT, named_interceptor, opted_in_labels
+from webhook.policy.lookup import FIELD_INJECT, named_interceptor, opted_in_labels
 from webhook.policy.pods import Pod, read_pod
 from webhook.policy.steps import Refusal
 from webhook.policy.view import View

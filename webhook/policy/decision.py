@@ -10,23 +10,22 @@ from kernelsecret.names import (
     ANNOTATION_CHOSEN_MODE,
     ANNOTATION_DECISION,
     ANNOTATION_INJECT,
-    ANNOTATION_INJECT_ANY,
     ANNOTATION_INJECT_OFF,
     ANNOTATION_INTERCEPTOR,
     CONTAINER_VAULT_AGENT,
     CONTAINER_VAULT_AGENT_INIT,
     EXCLUDED_NAMESPACES,
-    LABEL_INJECT,
     LABEL_INJECT_ENABLED,
     VOLUME_NAME,
 )
 from kernelsecret.problems import quoted
 from webhook.policy.choose import Choice, Reasons, choose_mode, mode_steps, said_mode
 from webhook.policy.containers import chosen_containers, earlier_containers
+from webhook.policy.lookup import FIELD_INJECT, FIELD_NAMESPACE, lookup_interceptor, opted_in_labels
 from webhook.policy.operation import Operation
 from webhook.policy.pods import Mount, Place, Pod, places
 from webhook.policy.preload import is_whole, preload
-from webhook.policy.steps import ALL, Doubt, Refusal, Rule, Step, Verdict
+from webhook.policy.steps import Refusal, Rule, Step, Verdict
 from webhook.policy.vault_agent.patch import operations as vault_agent_operations
 from webhook.policy.view import View
 from webhook.policy.volumes import (
@@ -36,9 +35,6 @@ from webhook.policy.volumes import (
     mount_path,
     mounts_of,
 )
-
-FIELD_INJECT = f"metadata.annotations[{ANNOTATION_INJECT}]"
-FIELD_NAMESPACE = f"namespace.metadata.labels[{LABEL_INJECT}]"
 
 
 class Injection(NamedTuple):
@@ -104,7 +100,7 @@ def _injection(pod: Pod, namespace: str, view: View, steps: list[Step], warnings
     if pod.spec.os and pod.spec.os.name == "windows":
         fix = f"remove the annotation {ANNOTATION_INJECT}, or run the pod on Linux"
         raise Refusal(Rule.OS, "spec.os.name", "secrets are served on Linux only, and this is 'windows'", fix)
-    interceptor, why = _interceptor(pod, namespace, labels, view)
+    interceptor, why = lookup_interceptor(pod, namespace, labels, view)
     name = interceptor.metadata.name
     steps.append(Step(Rule.INTERCEPTOR, Verdict.YES, why))
     reasons: Reasons = {}
@@ -212,59 +208,3 @@ def _sentence(pod: Pod, interceptor: str, choice: Choice) -> str:
 def is_sentence(text: str, mode: str) -> bool:
     """Whether a text can be the one that admission wrote about a mode."""
     return text.startswith(said_mode(mode)) and len(text) <= MOST_SENTENCE
-
-
-def opted_in_labels(namespace: str, view: View) -> Mapping[str, str]:
-    """The labels of a namespace that lets its pods opt in. Raises Refusal for any other."""
-    labels = view.namespace_labels(namespace)
-    label = None if labels is None else labels.get(LABEL_INJECT)
-    if labels is not None and label == LABEL_INJECT_ENABLED:
-        return labels
-    if labels is None:
-        why = f"the namespace {quoted(namespace)} is not known"
-    else:
-        why = f"{'missing' if label is None else quoted(label)}, must be '{LABEL_INJECT_ENABLED}'"
-    label_it = f"kubectl label namespace {namespace or 'NAMESPACE'} {LABEL_INJECT}={LABEL_INJECT_ENABLED}"
-    fix = f"{label_it}, or remove the pod's annotation {ANNOTATION_INJECT}"
-    raise Refusal(Rule.NAMESPACE, FIELD_NAMESPACE, why, fix, doubt=Doubt(namespace=namespace))
-
-
-def _interceptor(pod: Pod, namespace: str, labels: Mapping[str, str], view: View) -> tuple[SecretInterceptor, str]:
-    wanted = pod.annotations[ANNOTATION_INJECT]
-    if wanted != ANNOTATION_INJECT_ANY:
-        named = named_interceptor(wanted, pod, namespace, labels, view)
-        return named, f"the interceptor {quoted(wanted)}, which the pod names"
-    found = view.interceptors.selecting(labels, pod.labels)
-    if len(found) == 1:
-        return found[0], f"{quoted(found[0].metadata.name)} is the only interceptor that selects the pod"
-    doubt = Doubt(namespace=namespace, interceptor=ALL)
-    if not found:
-        why = f"no interceptor selects the pod in the namespace {quoted(namespace)}"
-        fix = "ask a cluster admin for a SecretInterceptor whose namespaceSelector and podSelector do"
-        raise Refusal(Rule.INTERCEPTOR, FIELD_INJECT, why, fix, doubt=doubt)
-    names = ", ".join(sorted(one.metadata.name for one in found)[:8])
-    why = f"{len(found)} interceptors select the pod: {names}"
-    raise Refusal(Rule.INTERCEPTOR, FIELD_INJECT, why, "write the name of one of them instead of 'true'", doubt=doubt)
-
-
-def named_interceptor(name: str, pod: Pod, namespace: str, labels: Mapping[str, str], view: View) -> SecretInterceptor:
-    """The interceptor of that name. Raises Refusal unless it is valid, stays, and selects namespace and pod."""
-    found = view.interceptors.get(name)
-    doubt = Doubt(namespace=namespace, interceptor=name)
-    if found is None:
-        why = f"there is no valid interceptor {quoted(name)}"
-        fix = "look at `kubectl get secretinterceptors`, and at the conditions of that one"
-        raise Refusal(Rule.INTERCEPTOR, FIELD_INJECT, why, fix, doubt=doubt)
-    if found.metadata.deletion_timestamp:
-        why = f"the interceptor {quoted(name)} is being deleted"
-        raise Refusal(Rule.INTERCEPTOR, FIELD_INJECT, why, "use another one", doubt=doubt)
-    at = f"interceptor {quoted(name)}"
-    if not found.spec.namespace_selector.matches(labels):
-        why = f"does not select the namespace {quoted(namespace)}"
-        fix = "use an interceptor that is meant for it; a cluster admin can change who is selected"
-        raise Refusal(Rule.INTERCEPTOR, f"{at}: spec.namespaceSelector", why, fix, doubt=doubt)
-    if not found.spec.pod_selector.matches(pod.labels):
-        why = f"does not select the pod {quoted(pod.display_name)} by its labels"
-        fix = "give the pod the labels that the interceptor selects"
-        raise Refusal(Rule.INTERCEPTOR, f"{at}: spec.podSelector", why, fix, doubt=doubt)
-    return found

@@ -24,8 +24,9 @@ from kernelsecret.names import (
     LABEL_INJECTED_YES,
 )
 from kernelsecret.problems import quoted
-from webhook.policy.decision import FIELD_INJECT, Decision, Injection, asks, decide
+from webhook.policy.decision import Decision, Injection, asks, decide
 from webhook.policy.host_paths import host_path_refusals
+from webhook.policy.lookup import FIELD_INJECT
 from webhook.policy.patch import node_affinity, status_annotations
 from webhook.policy.pods import Pod
 from webhook.policy.steps import Doubt, Refusal, Rule
