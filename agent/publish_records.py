@@ -16,10 +16,7 @@ def published(state: VolumeState, versions: Mapping[SecretRef, SecretVersion]) -
     plan = state.plan
     return Published(
         time_ns=time.time_ns(),
-        volume_id=plan.volume_id,
-        namespace=plan.pod.namespace,
-        pod=plan.pod.name,
-        pod_uid=plan.pod.uid,
+        **_whose(plan.volume_id, plan.pod),
         service_account=plan.pod.service_account,
         interceptor=plan.interceptor,
         engine=state.engine.value,
@@ -34,10 +31,7 @@ def served_unenforced(state: VolumeState, why: str) -> ServedUnenforced:
     plan = state.plan
     return ServedUnenforced(
         time_ns=time.time_ns(),
-        volume_id=plan.volume_id,
-        namespace=plan.pod.namespace,
-        pod=plan.pod.name,
-        pod_uid=plan.pod.uid,
+        **_whose(plan.volume_id, plan.pod),
         interceptor=plan.interceptor,
         engine=state.engine.value,
         access=plan.access.from_.value,
@@ -49,10 +43,7 @@ def publish_refused(request: PublishRequest | ShimRequest, refusal: Refused) -> 
     """A volume was asked for, and is not there."""
     return PublishRefused(
         time_ns=time.time_ns(),
-        volume_id=request.volume_id,
-        namespace=request.pod.namespace,
-        pod=request.pod.name,
-        pod_uid=request.pod.uid,
+        **_whose(request.volume_id, request.pod),
         interceptor=request.interceptor if isinstance(request, PublishRequest) else "",
         code=refusal.code.value,
         field=refusal.field,
@@ -64,9 +55,10 @@ def unpublished(volume_id: str, pod: PodRef, reason: str) -> Unpublished:
     """A volume has ended."""
     return Unpublished(
         time_ns=time.time_ns(),
-        volume_id=volume_id,
-        namespace=pod.namespace,
-        pod=pod.name,
-        pod_uid=pod.uid,
+        **_whose(volume_id, pod),
         reason=reason,
     )
+
+
+def _whose(volume_id: str, pod: PodRef) -> dict[str, str]:
+    return {"volume_id": volume_id, "namespace": pod.namespace, "pod": pod.name, "pod_uid": pod.uid}
