@@ -200,3 +200,75 @@ def test_a_condition_that_somebody_left_without_a_time_gets_one() -> None:
     stored = InterceptorStatus(conditions=(Condition(type=ACCEPTED, status="True"),))
     told = desired_status(with_status(INTERCEPTOR, stored), Usage(), ENGINES, NOW)
     assert told.conditions[0].last_transition_time == NOW
+
+
+OWN = UsingPod("payments", "own-0", "payments-db", "true", {"app": "api"}, 0, "node-1")
+
+
+def own_agent(**changed: Any) -> dict[str, Any]:
+    """A pod in mode `vault-agent`."""
+    made = injected_pod(**changed)
+    made["spec"]["volumes"] = [{"name": "kernelsecret", "emptyDir": {"medium": "Memory"}}]
+    made["spec"]["initContainers"] = [{"name": "other"}, {"name": "kernelsecret-vault-agent"}]
+    made["metadata"]["annotations"] |= {"kernelsecret.io/chosen-mode": "vault-agent"}
+    return made
+
+
+def test_a_pod_with_a_vault_agent_of_its_own_counts_and_has_no_volume_of_ours() -> None:
+    found = read_using_pod(json.dumps(own_agent()).encode())
+    assert found is not None
+    assert (found.interceptor, found.volumes) == ("payments-db", 0)
+    assert read_using_pod(json.dumps(own_agent(status__phase="Succeeded")).encode()) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"metadata": {"annotations": {"kernelsecret.io/chosen-mode": "ebpf"}}},
+        {"spec": {"initContainers": [{"name": "other"}]}},
+        {"spec": {"initContainers": None}},
+    ],
+)
+def test_a_pod_that_only_says_so_does_not_count(change: dict[str, Any]) -> None:
+    made = own_agent()
+    for part, fields in change.items():
+        for name, value in fields.items():
+            made[part][name] = {**made[part][name], **value} if isinstance(value, dict) else value
+    assert read_using_pod(json.dumps(made).encode()) is None
+
+
+def test_a_pod_in_mode_preload_has_one_volume_that_counts() -> None:
+    waived = builders.interceptor(delivery={"modes": ["preload"]}, access={"unenforced": "allow"})
+    made = builders.mutated(builders.pod(), builders.view(waived))
+    made["metadata"]["name"] = "api-0"
+    found = read_using_pod(json.dumps(made).encode())
+    assert found is not None
+    assert found.volumes == 1
+
+
+def test_those_with_a_vault_agent_of_their_own_are_told_apart() -> None:
+    usage = add(Usage(), [POD, OWN], set(), lambda pod: pod is POD)
+    assert (usage.pods, usage.volumes, usage.own, usage.served) == (2, 1, 1, 1)
+    status = desired_status(INTERCEPTOR, usage, ENGINES, NOW)
+    told = {one.type: one.message for one in status.conditions}
+    assert told[IN_USE] == "2 pods in 1 namespace, 1 volume, 1 with a Vault Agent of their own"
+    assert "goes on for as long as Vault lets it" in told[UNSELECTED]
+
+
+def test_of_pods_that_no_agent_of_ours_serves_nothing_is_said_about_their_values() -> None:
+    usage = add(Usage(), [OWN], set(), lambda pod: True)
+    status = desired_status(INTERCEPTOR, usage, ENGINES, NOW)
+    assert conditions(status)[CURRENT] == ("Unknown", "NoPods")
+    assert (status.pods, status.volumes, status.secrets) == (1, 0, ())
+
+
+def test_an_interceptor_whose_mode_works_everywhere_is_ready_without_an_agent() -> None:
+    vault = {"vault": {"path": "secret/data/x", "role": "r"}}
+    made = builders.interceptor(
+        secrets=[{"name": "a", "source": vault, "files": [{"path": "f", "key": "k"}]}],
+        delivery={"modes": ["vault-agent"]},
+        access={"unenforced": "allow"},
+        rotation={},
+    )
+    for nodes in ({"": 3}, {}):
+        assert conditions(desired_status(made, Usage(), nodes, NOW))[READY] == ("True", "NodesCanServe")

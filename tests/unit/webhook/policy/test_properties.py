@@ -6,13 +6,26 @@ import copy
 from typing import Any
 
 from hypothesis import given
+from hypothesis import strategies as st
 
-from kernelsecret.names import DRIVER_NAME, LABEL_ENGINE
+from kernelsecret.names import DRIVER_NAME, LABEL_ENGINE, LABEL_IDMAPPED
 from tests.unit.webhook import strategies
-from tests.unit.webhook.builders import MOUNT_PATH, body, mutated, operations, validation, view
+from tests.unit.webhook.builders import (
+    MOUNT_PATH,
+    NAMESPACE,
+    OPTED_IN,
+    body,
+    interceptor,
+    mutated,
+    operations,
+    validation,
+    view,
+)
 from tests.unit.webhook.policy.test_choose import known
 from webhook.admission.answer import Outcome
 from webhook.admission.mutate import mutate
+from webhook.policy.interceptors import Interceptors
+from webhook.policy.vault_agent.settings import VaultAgentSettings
 from webhook.policy.view import FixedView
 
 OURS = (
@@ -94,3 +107,66 @@ def test_a_pod_that_does_not_ask_is_never_changed(thing: Any, described: Any) ->
     thing["metadata"].get("annotations", {}).pop("kernelsecret.io/inject", None)
     answer = mutate(body(thing), seen_with(described))
     assert (answer.outcome, operations(answer)) == (Outcome.NOT_ASKED, [])
+
+
+# The same of all three modes, in any order, with the rule waived or not.
+
+VAULT = {"vault": {"path": "secret/data/db", "role": "shop"}}
+SETTINGS = VaultAgentSettings("https://vault.example:8200", "vault:1")
+MODES = ("ebpf", "preload", "vault-agent")
+orders = st.permutations(MODES).flatmap(lambda order: st.integers(1, 3).map(lambda count: list(order[:count])))
+idmapped = st.lists(st.booleans(), min_size=8, max_size=8)
+
+
+@given(
+    strategies.pods(),
+    strategies.nodes(),
+    idmapped,
+    orders,
+    st.booleans(),
+    st.sampled_from(["prefer", "require"]),
+    st.sampled_from([None, "auto", *MODES, "", "EBPF"]),
+    st.sampled_from([None, True, False]),
+)
+def test_whatever_the_mode_a_pod_is_made_whole_once_or_refused(
+    thing: Any,
+    described: Any,
+    mapped: list[bool],
+    order: list[str],
+    waived: bool,
+    placement: str,
+    mode: str | None,
+    host_users: bool | None,
+) -> None:
+    for one, yes in zip(described, mapped, strict=False):
+        one["labels"] = {**one["labels"], **({LABEL_IDMAPPED: "tmpfs"} if yes else {})}
+    if mode is not None:
+        thing["metadata"].setdefault("annotations", {})["kernelsecret.io/mode"] = mode
+    if host_users is not None:
+        thing["spec"]["hostUsers"] = host_users
+    by = interceptor(
+        secrets=[{"name": "db", "source": VAULT, "files": [{"path": "username", "key": "username"}]}],
+        delivery={"modes": order, "placement": placement},
+        access={"unenforced": "allow"} if waived else {},
+        rotation={},
+    )
+    seen = FixedView(known(described), Interceptors([by]), {NAMESPACE: OPTED_IN}, SETTINGS)
+    answer = mutate(body(thing), seen)
+    if answer.outcome is not Outcome.INJECTED:
+        return
+    assert answer.mode in order
+    assert waived or answer.mode == "ebpf"
+    assert mode in (None, "auto", answer.mode)
+    made = mutated(thing, seen)
+    assert operations(mutate(body(made), seen)) == []
+    checked = validation(made, seen)
+    assert checked.outcome is Outcome.ALLOWED, checked.message
+    # Whatever became of the nodes meanwhile, the mode stays; a pod that no node has a place for is refused at most.
+    later = mutate(body(made), FixedView(known([]), Interceptors([by]), {NAMESPACE: OPTED_IN}, SETTINGS))
+    assert later.outcome is Outcome.REFUSED or later.mode == answer.mode
+    # All that the author wrote is there: containers by their names and images, volumes by theirs.
+    for kind in ("initContainers", "containers", "volumes"):
+        kept = {one["name"]: one for one in made["spec"].get(kind) or []}
+        for one in thing["spec"].get(kind) or []:
+            same = ("image", "restartPolicy", "emptyDir", "secret", "hostPath")
+            assert {key: one.get(key) for key in same} == {key: kept[one["name"]].get(key) for key in same}
