@@ -25,6 +25,9 @@ _BACKOFF: Final = {"min_backoff": "500ms", "max_backoff": "5s"}
 _TRIES: Final = 1 << 30
 _TRIES_OF_INIT: Final = 2
 
+_MOST_KNOWN: Final = 64
+_known: dict[tuple[int, VaultAgentSettings, str, bool], tuple[InterceptorSpec, str]] = {}
+
 
 def interval_s(rotation: Rotation) -> int:
     """How often the agent looks for a change, in whole seconds; no oftener than a change may be passed on."""
@@ -33,7 +36,12 @@ def interval_s(rotation: Rotation) -> int:
 
 def configuration(spec: InterceptorSpec, settings: VaultAgentSettings, path: str, *, init: bool) -> str:
     """The text of the settings: with `init` those of the container that renders once and ends, otherwise the
-    sidecar's. `path` is where the application finds the files."""
+    sidecar's. `path` is where the application finds the files. Remembered, because every pod of an interceptor has the
+    same, and is looked at more than once."""
+    key = id(spec), settings, path, init
+    known = _known.get(key)
+    if known is not None and known[0] is spec:
+        return known[1]
     made: dict[str, Any] = {
         "vault": _vault(settings, _TRIES_OF_INIT if init else _TRIES),
         "auto_auth": {"method": [_login(_first(spec), init=init)]},
@@ -45,7 +53,11 @@ def configuration(spec: InterceptorSpec, settings: VaultAgentSettings, path: str
         "exit_after_auth": init,
         "disable_mlock": True,
     }
-    return hcl_json(made)
+    text = hcl_json(made)
+    if len(_known) >= _MOST_KNOWN:
+        _known.clear()
+    _known[key] = spec, text
+    return text
 
 
 def _first(spec: InterceptorSpec) -> VaultSource:

@@ -20,8 +20,8 @@ from webhook.policy.vault_agent.go_text import go_string, read_path
 # A value of Vault as text: a string as it is, anything else as compact JSON. Go writes two characters in JSON that
 # others leave as they are; a raw \x01, which JSON never has, keeps escaped backslashes apart from their escapes.
 _JSON: Final = (
-    r'toUnescapedJSON | replaceAll "\\\\" "\x01" | replaceAll "\\u2028" "\u2028" | replaceAll "\\u2029" "\u2029"'
-    r' | replaceAll "\x01" "\\\\"'
+    r'toUnescapedJSON|replaceAll `\\` "\x01"|replaceAll `\u2028` "\u2028"|replaceAll `\u2029` "\u2029"'
+    r'|replaceAll "\x01" `\\`'
 )
 _BLANKS: Final = r'" \t\r\n"'
 _NO_BLANKS: Final = " | ".join(rf'replaceAll "{blank}" ""' for blank in (" ", r"\t", r"\r", r"\n"))
@@ -53,21 +53,23 @@ def _data(source: VaultSource, file: FileSpec, needed: Sequence[str]) -> Iterato
     yield "{{$d := .Data}}"
     if "/data/" in source.path and not source.parameters:
         yield (
-            '{{if sprig_hasKey $d "metadata"}}{{if sprig_kindIs "map" $d.metadata}}'
-            '{{if sprig_hasKey $d.metadata "created_time"}}{{$d = index $d "data"}}{{end}}{{end}}{{end}}'
+            '{{with index $d "metadata"}}{{if sprig_kindIs "map" .}}{{if sprig_hasKey . "created_time"}}'
+            '{{$d = index $d "data"}}{{end}}{{end}}{{end}}'
         )
-    yield f'{{{{if not (sprig_kindIs "map" $d)}}}}{_fail(file, "the secret has no keys")}{{{{end}}}}'
+    yield f"{{{{$f := {go_string(f'file {quoted(file.path)}: ')}}}}}"
+    yield f'{{{{if not (sprig_kindIs "map" $d)}}}}{_fail("the secret has no keys")}{{{{end}}}}'
     keys = " ".join(go_string(key) for key in needed)
-    named = go_string(f"file {quoted(file.path)}: the secret has no key")
     yield (
         f'{{{{range $k := sprig_list {keys}}}}}{{{{if eq (printf "%T" (index $d $k)) "<nil>"}}}}'
-        f"{{{{printf \"%s '%s'\" {named} $k | sprig_fail}}}}{{{{end}}}}{{{{end}}}}"
+        """{{printf "%sthe secret has no key '%s'" $f $k|sprig_fail}}{{end}}{{end}}"""
     )
-    yield '{{$o := ""}}{{$x := ""}}{{$v := ""}}{{$l := ""}}'
+    yield '{{$x := ""}}'
+    if file.template or file.json_pointer:
+        yield '{{$o := ""}}{{$v := ""}}{{$l := ""}}'
 
 
 def _shown(file: FileSpec, most: int) -> Iterator[str]:
-    """Collects what is shown in `$o`, and shows it as a whole."""
+    """Makes what is shown in `$x`, of a template in `$o`, and shows it as a whole."""
     if file.template:
         for part in parse(file.template):
             if isinstance(part, str):
@@ -80,23 +82,23 @@ def _shown(file: FileSpec, most: int) -> Iterator[str]:
             else:
                 yield _key(part.key)
             for name in filters:
-                yield from _filtered(file, name, str(part))
+                yield from _filtered(name, str(part))
             yield '{{$o = printf "%s%s" $o $x}}'
     else:
         yield _key(file.key)
         if file.json_pointer:
             yield from _pointed(file)
         if file.decode is Decode.BASE64:
-            yield from _filtered(file, "base64decode", file.key)
-        yield "{{$o = $x}}"
-    yield f"{{{{if gt (len $o) {most}}}}}{_fail(file, f'makes more than {most} bytes')}{{{{end}}}}{{{{$o}}}}"
+            yield from _filtered("base64decode", file.key)
+    shown = "$o" if file.template else "$x"
+    yield f"{{{{if gt (len {shown}) {most}}}}}{_fail(f'makes more than {most} bytes')}{{{{end}}}}{{{{{shown}}}}}"
 
 
 def _key(key: str) -> str:
     """Sets `$x` to the text of a key."""
     return (
-        f"{{{{$v = index $d {go_string(key)}}}}}"
-        f'{{{{if eq (printf "%T" $v) "string"}}}}{{{{$x = $v}}}}{{{{else}}}}{{{{$x = $v | {_JSON}}}}}{{{{end}}}}'
+        f"{{{{$x = index $d {go_string(key)}}}}}"
+        f'{{{{if ne (printf "%T" $x) "string"}}}}{{{{$x = $x|{_JSON}}}}}{{{{end}}}}'
     )
 
 
@@ -109,7 +111,7 @@ def _all() -> str:
     )
 
 
-def _filtered(file: FileSpec, name: str, at: str) -> Iterator[str]:
+def _filtered(name: str, at: str) -> Iterator[str]:
     """Sets `$x` to what a filter makes of it."""
     if name == "base64":
         yield "{{$x = base64Encode $x}}"
@@ -120,19 +122,19 @@ def _filtered(file: FileSpec, name: str, at: str) -> Iterator[str]:
     elif name == "json":
         # What is not UTF-8 does not come back from JSON as it was.
         why = f"{quoted(at)}: filter json: is not UTF-8 text"
-        yield f"{{{{if ne (toJSON $x | parseJSON) $x}}}}{_fail(file, why)}{{{{end}}}}"
+        yield f"{{{{if ne (toJSON $x | parseJSON) $x}}}}{_fail(why)}{{{{end}}}}"
         yield f"{{{{$x = $x | {_JSON}}}}}"
     else:
-        yield from _lines(file, at)
+        yield from _lines(at)
 
 
-def _lines(file: FileSpec, at: str) -> Iterator[str]:
+def _lines(at: str) -> Iterator[str]:
     kind, many = f"{quoted(at)}: filter lines: is no JSON list", f"{quoted(at)}: filter lines: has too many items"
     yield "{{$v = parseJSON $x}}"
-    yield f'{{{{if not (sprig_kindIs "slice" $v)}}}}{_fail(file, kind)}{{{{end}}}}'
-    yield f"{{{{if gt (len $v) {MAX_LINES}}}}}{_fail(file, many)}{{{{end}}}}"
+    yield f'{{{{if not (sprig_kindIs "slice" $v)}}}}{_fail(kind)}{{{{end}}}}'
+    yield f"{{{{if gt (len $v) {MAX_LINES}}}}}{_fail(many)}{{{{end}}}}"
     yield "{{$l = sprig_list}}{{range $e := $v}}"
-    yield _text(file, "$e", f"{quoted(at)}: filter lines: an item")
+    yield _text("$e", f"{quoted(at)}: filter lines: an item")
     yield r'{{$l = sprig_append $l ($x | regexReplaceAll "\\n+\\z" "")}}{{end}}{{$x = sprig_join "\n" $l}}'
 
 
@@ -141,7 +143,7 @@ def _pointed(file: FileSpec) -> Iterator[str]:
     at = f"jsonPointer {quoted(file.json_pointer)}"
     yield "{{$v = parseJSON $x}}"
     for step in steps_of(file.json_pointer):
-        fail = _fail(file, f"{at}: there is no {quoted(step)}")
+        fail = _fail(f"{at}: there is no {quoted(step)}")
         name, number = go_string(step), index_of(step)
         yield f'{{{{if sprig_kindIs "map" $v}}}}{{{{if not (sprig_hasKey $v {name})}}}}{fail}{{{{end}}}}'
         yield f"{{{{$v = index $v {name}}}}}"
@@ -149,13 +151,13 @@ def _pointed(file: FileSpec) -> Iterator[str]:
             yield f'{{{{else if sprig_kindIs "slice" $v}}}}{{{{if ge {number} (len $v)}}}}{fail}{{{{end}}}}'
             yield f"{{{{$v = index $v {number}}}}}"
         yield f"{{{{else}}}}{fail}{{{{end}}}}"
-    yield _text(file, "$v", at)
+    yield _text("$v", at)
 
 
-def _text(file: FileSpec, name: str, at: str) -> str:
+def _text(name: str, at: str) -> str:
     """Sets `$x` to a part of a JSON value, where the agent has not lost how it was written."""
-    lost = _fail(file, f"{at}: is no text, and Vault Agent does not keep how else it was written")
-    half = _fail(file, f"{at}: is not JSON of whole characters")
+    lost = _fail(f"{at}: is no text, and Vault Agent does not keep how else it was written")
+    half = _fail(f"{at}: is not JSON of whole characters")
     return (
         f'{{{{if sprig_kindIs "string" {name}}}}}{{{{if {_UNREADABLE} {name}}}}}{half}{{{{end}}}}{{{{$x = {name}}}}}'
         f'{{{{else if sprig_kindIs "bool" {name}}}}}{{{{$x = print {name}}}}}'
@@ -163,5 +165,5 @@ def _text(file: FileSpec, name: str, at: str) -> str:
     )
 
 
-def _fail(file: FileSpec, why: str) -> str:
-    return f"{{{{sprig_fail {go_string(f'file {quoted(file.path)}: {why}')}}}}}"
+def _fail(why: str) -> str:
+    return f"{{{{print $f {go_string(why)}|sprig_fail}}}}"

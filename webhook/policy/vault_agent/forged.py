@@ -92,7 +92,7 @@ def _container(found: Container, made: Mapping[str, Any], at: str) -> Iterator[P
         ("command", found.command),
         ("securityContext", found.security_context),
     ):
-        if not _has(_json(raw), made[field]):
+        if not _has(_json(raw), made[field]) or (field == "securityContext" and _has_rights(_json(raw))):
             yield Problem(f"{at}.{field}", "is not what admission writes", _FIX)
     if _json(found.args):
         yield Problem(f"{at}.args", "is not what admission writes", _FIX)
@@ -107,6 +107,11 @@ def _container(found: Container, made: Mapping[str, Any], at: str) -> Iterator[P
         if (mount["name"], mount["mountPath"], None) not in mounts:
             why = f"the mount of {quoted(mount['name'])} at {quoted(mount['mountPath'])} is missing"
             yield Problem(f"{at}.volumeMounts", why, _FIX)
+
+
+def _has_rights(security: Mapping[str, Any]) -> bool:
+    """Whether a container was given more than it has by itself."""
+    return bool(security.get("privileged") or security["capabilities"].get("add"))
 
 
 def _has(found: Any, made: Any) -> bool:

@@ -10,14 +10,14 @@ from urllib.parse import quote
 
 import msgspec
 
-_PLAIN: Final = re.compile(r"[A-Za-z0-9 _./:@,;=+*()\[\]'!?&|~^#%-]")
+_AWKWARD: Final = re.compile(r"[^A-Za-z0-9 _./:@,;=+*()\[\]'!?&|~^#%-]")
 _PATH_SAFE: Final = "/"
 
 
 def go_string(text: str) -> str:
     """A string constant of a Go template, in quotes. Braces and '$' are escaped too, so that neither a template's
     delimiter nor an interpolation of HCL is ever in it."""
-    return '"' + "".join(one if _PLAIN.fullmatch(one) else _escaped(one) for one in text) + '"'
+    return f'"{_AWKWARD.sub(_escaped, text)}"'
 
 
 def read_path(path: str, version: int) -> str:
@@ -26,10 +26,10 @@ def read_path(path: str, version: int) -> str:
 
 
 def hcl_json(thing: Any) -> str:
-    """JSON as HCL reads it: `${` would begin an interpolation there, so no '$' is left in it."""
-    return msgspec.json.encode(thing).decode().replace("$", "\\u0024")
+    """JSON as HCL reads it: `${` would begin an interpolation there, so there is none in it."""
+    return msgspec.json.encode(thing).decode().replace("${", "\\u0024{")
 
 
-def _escaped(one: str) -> str:
-    number = ord(one)
+def _escaped(one: re.Match[str]) -> str:
+    number = ord(one[0])
     return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
