@@ -40,7 +40,7 @@ def run(command: Sequence[str], asked: Asked) -> int:
     change, poll_s, grace_s = _checked(asked)
     if not command:
         raise CommandError("no COMMAND is given: kernelsecret-ctl run [OPTIONS] -- COMMAND [ARGS]", Exit.USAGE)
-    environment = environment_of()
+    environment = _environment()
     prepared = _prepared(environment, asked)
     if prepared is None:
         return Status.NOT_STARTED
@@ -54,7 +54,7 @@ def run(command: Sequence[str], asked: Asked) -> int:
 def check(asked: Asked, *, as_json: bool) -> int:
     """Resolve all and say what was found; nothing is started, and what was made for that is revoked."""
     _, poll_s, _ = _checked(asked)
-    prepared = _prepared(environment_of(), asked)
+    prepared = _prepared(_environment(), asked)
     if prepared is None:
         return Exit.WRONG
     harden()
@@ -80,6 +80,15 @@ def check(asked: Asked, *, as_json: bool) -> int:
         for problem in problems_of(outcome):
             say(problem)
     return Exit.OK if all(row["found"] for row in rows) else Exit.WRONG
+
+
+def _environment() -> dict[bytes, bytes]:
+    """As we were started with it. Raises CommandError."""
+    try:
+        return environment_of()
+    except FileNotFoundError:
+        why = "there is no /proc, and below it COMMAND opens its values: mount it (mount -t proc proc /proc)"
+        raise CommandError(why) from None
 
 
 async def _checked_all(found: Sequence[Reference], login: Login | None, poll_s: float) -> list[Found]:
