@@ -69,6 +69,16 @@ async def test_a_pod_is_read_in_its_own_shape(cluster: Cluster) -> None:
     assert not pod.uses_sub_path
 
 
+@pytest.mark.parametrize(("text", "is_shim"), [('"true"', True), ('"yes"', False), ('""', False)])
+async def test_a_volume_asks_for_the_shim_by_the_attributes_one_value(
+    root: Path, cluster: Cluster, text: str, is_shim: bool
+) -> None:
+    attribute = "kernelsecret.io/interceptor: payments-db"
+    edit(root / "pods/payments.api-0.yaml", attribute, f"kernelsecret.io/shim: {text}")
+    (volume,) = (await cluster.pod("payments", "api-0")).volumes.values()
+    assert (volume.interceptor, volume.is_shim) == (None, is_shim)
+
+
 async def test_interceptor_and_registration_are_read(cluster: Cluster) -> None:
     assert (await cluster.interceptor("payments-db")).metadata.name == "payments-db"
     assert (await cluster.registration(PodRef("payments", "api-0", UID, "api"))).node == "node-1"
