@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -19,19 +20,20 @@ from agent.preload.judging import SHIM_POINTS, Program, judge, maps_device, read
 MOST_ENVIRON: Final = 4 << 20
 """Bytes of an environment that are looked through; the kernel passes on less."""
 MOST_MAPS: Final = 16 << 20
+MOST_AUXV: Final = 4096
 MOST_PROCESSES: Final = 2000
 """Processes of one pod that are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One program in one process, from its exec to its end or the next exec: the kernel gives each exec addresses and
-    random bytes of its own in `auxv`. `namespace` is the inode of its mount namespace."""
+    """One program in one process, from its exec to its end or the next exec: the kernel gives each exec addresses of
+    its own in the vector that `start` is the digest of. `namespace` is the inode of its mount namespace."""
 
     pid: int
     namespace: int
     path: str
-    auxv: bytes
+    start: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +78,14 @@ def read_image(pid: int) -> Image | None:
     """What a process executes; None for a thread of the kernel's and while an exec is half-way. Raises OSError where
     there is no such process."""
     path = os.readlink(f"/proc/{pid}/exe")
-    auxv = _read(pid, "auxv", 4096)
-    return Image(pid, os.stat(f"/proc/{pid}/ns/mnt").st_ino, path, auxv) if any(auxv) else None
+    auxv = _read_auxv(pid)
+    if not any(auxv):
+        return None
+    return Image(pid, os.stat(f"/proc/{pid}/ns/mnt").st_ino, path, blake2b(auxv, digest_size=16).digest())
 
 
 def _judged(image: Image, views: dict[int, View]) -> Program | None:
-    pid, start = image.pid, read_start(image.auxv)
+    pid, start = image.pid, read_start(_read_auxv(image.pid))
     if image.namespace not in views:
         views[image.namespace] = _view(pid)
     view = views[image.namespace]
@@ -106,6 +110,10 @@ def _mount_of_program(pid: int) -> int:
     finally:
         os.close(fd)
     return next(int(line[7:]) for line in info.splitlines() if line.startswith("mnt_id:"))
+
+
+def _read_auxv(pid: int) -> bytes:
+    return _read(pid, "auxv", MOST_AUXV)
 
 
 def _read(pid: int, name: str, most: int) -> bytes:

@@ -34,9 +34,10 @@ PRELOADED = b"HOME=/\0LD_PRELOAD=" + SHIM + b"\0"
 def started(*command: str | Path) -> Start | None:
     with running(*command) as child:
         image = read_image(child.pid)
-    assert image is not None
-    assert image.path == os.path.realpath(command[0])
-    return read_start(image.auxv)
+        assert image is not None
+        assert image.path == os.path.realpath(command[0])
+        assert image == read_image(child.pid), "the same program"
+        return read_start(Path(f"/proc/{child.pid}/auxv").read_bytes())
 
 
 @pytest.mark.parametrize(("kind", "has_linker"), [("dynamic", True), ("static", False), ("static-pie", False)])

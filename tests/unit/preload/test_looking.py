@@ -27,7 +27,7 @@ WEB = PodRef("shop", "web", "uid-1", "web")
 
 
 def image(pid: int, path: str = "/bin/busybox") -> Image:
-    return Image(pid, 1, path, b"auxv")
+    return Image(pid, 1, path, b"start")
 
 
 @dataclass
