@@ -97,6 +97,7 @@ def lines(one: Explanation) -> list[str]:
         shown += [
             f"interceptor  {one.interceptor}",
             f"mode         {one.mode}{engines}",
+            f"decision     {one.decision}",
             f"containers   {', '.join(one.containers)}",
             f"files at     {one.mount_path}",
         ]

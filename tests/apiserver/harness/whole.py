@@ -117,9 +117,13 @@ class WholeNode(Node):
 
     def applied(self, name: str, inject: str, **more: Any) -> Pod:
         """kubectl apply of a pod that asks, for this node; wait until the scheduler has bound it."""
+        self.bound(name, inject, **more)
+        return self.kubelets(name)
+
+    def bound(self, name: str, inject: str, **more: Any) -> None:
+        """As `applied`, of a pod that does not have this node's cgroup."""
         self.kubectl.apply(pod(name, inject, **{"nodeSelector": {"kubernetes.io/hostname": self.name}, **more}))
         assert self.of.bound(self.name, name) == self.name
-        return self.kubelets(name)
 
     def kubelets(self, name: str) -> Pod:
         """A pod that is bound to this node as its kubelet has it by its live spec, with its cgroup."""
@@ -133,13 +137,13 @@ class WholeNode(Node):
         self._containers[ref.uid] = self.cgroups.make(made)
         return made
 
-    async def mounted(self, wanted: Pod) -> list[CallError]:
+    async def mounted(self, wanted: Pod, **changes: Any) -> list[CallError]:
         """Publish as kubelet does it, again and again until it works; how it was refused before that."""
         refusals: list[CallError] = []
         end = time.monotonic() + DEADLINE_S
         while time.monotonic() < end:
             try:
-                await self.publish(wanted)
+                await self.publish(wanted, **changes)
             except CallError as error:
                 refusals.append(error)
                 await asyncio.sleep(RETRY_S)

@@ -215,6 +215,8 @@ async def test_a_pod_that_runs_is_read_and_explained() -> None:
         (one,) = await live(url, "api-0")
     assert (one.outcome, one.live, one.differences) == ("injected", True, ())
     assert {request.method for request in fake.requests} == {"GET"}
+    # In the words of the call that decided it: the pod may name its node by now.
+    assert f"decision     {thing['metadata']['annotations']['kernelsecret.io/decision']}" in explain_command.lines(one)
 
 
 @pytest.mark.parametrize(
