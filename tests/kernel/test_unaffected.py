@@ -176,3 +176,18 @@ def test_what_executes_another_program_is_judged_anew_and_what_ends_is_passed_ov
     scene.pod.end_processes()
     assert scene.look(known) == {}
     assert look([static.pid, 2**22 + 1, 0, 2], known) == {}
+
+
+def test_in_a_storm_of_short_programs_none_that_loads_the_shim_is_taken_for_another(scene: Scene) -> None:
+    for _ in range(3):
+        scene.start("/usr/bin/env", PRELOAD, "/bin/sh", "-c", "while :; do /bin/true; done")
+    wait_until(lambda: any("true" in image.path for image in scene.look()), "the storm is there")
+    programs: set[str] = set()
+    told: set[Program] = set()
+    for _ in range(300):
+        found = scene.look()
+        programs |= {image.path for image in found}
+        told |= {verdict for verdict in found.values() if verdict}
+    assert any("true" in path for path in programs)
+    # Before its linker has come to it the shim is not loaded: whoever says that looks twice.
+    assert {program.why for program in told} <= {Why.NOT_LOADED}
