@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from kernelsecret.cli.probe_command import _lines as probe_lines
 from kernelsecret.cli.render import duration, event_line, status_lines, table
 
 READ = {
@@ -89,6 +90,34 @@ def test_what_is_wrong_is_said_before_the_volumes() -> None:
     lines = status_lines({"probe": None, "conditions": [condition]})
     assert "DEGRADED   source-down file:a: gone (since now)" in lines
     assert "health     good" not in lines
+
+
+def test_programs_that_the_shim_does_not_reach_are_named_with_their_reasons() -> None:
+    busybox = {"path": "/bin/busybox", "why": "static"}
+    su = {"path": "/usr/bin/su", "why": "setuid"}
+    unaffected = [{"namespace": "shop", "pod": "web", "programs": [busybox, su]}]
+    line = "UNAFFECTED shop/web: the shim does not reach /bin/busybox: static, /usr/bin/su: setuid"
+    assert line in status_lines({"probe": None, "unaffected": unaffected})
+    event = {"event": "program-unaffected", "namespace": "shop", "pod": "web", "program": "/x", "why": "static"}
+    assert event_line(event).strip() == "UNAFFECTED shop/web  /x: static"
+
+
+@pytest.mark.parametrize(
+    ("found", "line"),
+    [
+        (
+            {"idmapped": "tmpfs"},
+            "idmapped   tmpfs: pods with hostUsers: false can have what is served as files in memory",
+        ),
+        (
+            {"idmapped": "none", "idmapped_reason": "x"},
+            "idmapped   none: pods with hostUsers: false cannot be served (x)",
+        ),
+        ({}, "idmapped   none: pods with hostUsers: false cannot be served (not looked at)"),
+    ],
+)
+def test_the_probe_says_whether_pods_with_a_user_namespace_can_be_served(found: dict[str, str], line: str) -> None:
+    assert line in probe_lines({"engine": "tmpfs", "reason": ""} | found, by_agent=True)
 
 
 def test_columns_are_as_wide_as_they_must_be() -> None:
