@@ -182,13 +182,7 @@ static inline int is_unplain(const char *path, uint32_t at)
 	       (path[at] == '/' || (path[at] == '.' && (path[at + 1] == '/' || !path[at + 1])));
 }
 
-static inline uint64_t word_at(const char *text)
-{
-	uint64_t word;
-
-	__builtin_memcpy(&word, text, sizeof(word));
-	return word;
-}
+typedef uint64_t __attribute__((aligned(1), may_alias)) Word;
 
 /* How many bytes of an entry are in the path too. By words, which may reach beyond the path's end, but never into
  * another page; what counts is before the first difference, and so before the end. */
@@ -196,7 +190,7 @@ static __attribute__((no_sanitize("address", "thread"))) uint32_t alike_until(co
 									       uint32_t at, uint32_t bytes)
 {
 	while (at < bytes && likely(((uintptr_t)(path + at) & (PAGE_BYTES - 1)) <= PAGE_BYTES - 8)) {
-		uint64_t differs = word_at(path + at) ^ word_at(entry + at);
+		uint64_t differs = *(const Word *)(path + at) ^ *(const Word *)(entry + at);
 
 		if (differs && at + (unsigned)__builtin_ctzll(differs) / 8 < bytes)
 			return at + (unsigned)__builtin_ctzll(differs) / 8;

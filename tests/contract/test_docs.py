@@ -20,7 +20,7 @@ from webhook.push.outcomes import STATUS
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md")])
-ROOMS = "agent|apiclient|bench|bpf|certs|kernelsecret|manifests|scripts|telemetry|tests|webhook"
+ROOMS = "agent|apiclient|bench|bpf|certs|kernelsecret|manifests|preload|scripts|telemetry|tests|webhook"
 
 
 def anchors(page: Path) -> set[str]:
@@ -57,7 +57,7 @@ def test_every_setting_and_metric_that_a_page_names_is_there() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_file_that_a_page_names_is_there(page: Path) -> None:
     named = re.findall(rf"`((?:{ROOMS}|docs)/[\w./*-]+)`", page.read_text())
-    made = re.compile(r"^agent/(csi/wire|kernel/(objects|_libbpf))|^build/")
+    made = re.compile(r"^agent/(csi/wire|(kernel|preload)/objects|kernel/_libbpf)|^build/")
     bases = (ROOT, ROOT / "tests" / "unit")
     for name in named:
         suffixes = ("", ".py", ".yaml")

@@ -14,7 +14,19 @@ from tests.preload.told import Told
 from tests.preload.volume import Volume
 
 WILD = ("0x0", "0x1", "0xffffffffffffff00", "0x7fffffffffff")
-TAKE_A_PATH = ("open", "open64", "__open_2", "stat", "lstat", "__xstat", "statx", "syscall", "access", "euidaccess", "fopen")
+TAKE_A_PATH = (
+    "open",
+    "open64",
+    "__open_2",
+    "stat",
+    "lstat",
+    "__xstat",
+    "statx",
+    "syscall",
+    "access",
+    "euidaccess",
+    "fopen",
+)
 BROKEN = (
     "",
     ":",
