@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kernelsecret.names import DRIVER_NAME, LABEL_INJECT
+from kernelsecret.names import DRIVER_NAME, LABEL_IDMAPPED, LABEL_INJECT
 from tests.agent.harness import until
 from tests.apiserver.harness.objects import container, interceptor, pod
 from tests.apiserver.harness.product import away, objects
@@ -51,7 +51,10 @@ async def test_a_user_opts_in_and_the_pod_reads_its_secret_and_then_the_next_one
 async def test_the_agent_says_by_its_own_account_what_its_node_can_do_and_that_outlives_it(node: WholeNode) -> None:
     assert node.label() is None
     await node.joined()
-    assert node.label() == node.status()["probe"]["engine"]
+    probe = node.status()["probe"]
+    assert node.label() == probe["engine"]
+    assert node.of.core.read_node(node.name).metadata.labels[LABEL_IDMAPPED] == probe["idmapped"]
+    assert (probe["idmapped"] == "none") is bool(probe["idmapped_reason"])
     assert node.stop() == 0
     assert node.label() is not None
     # Who takes it away has it written again by the next agent.
