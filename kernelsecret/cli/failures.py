@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from enum import IntEnum
 from typing import NoReturn
 
@@ -25,8 +26,9 @@ class CommandError(Exception):
 
 
 def say(sentence: str) -> None:
-    """A sentence for the operator, beside the output."""
-    print(f"kernelsecret-ctl: {sentence}", file=sys.stderr, flush=True)
+    """A sentence for the operator, beside the output. Where nobody reads that any more, work goes on."""
+    with suppress(OSError):
+        print(f"kernelsecret-ctl: {sentence}", file=sys.stderr, flush=True)
 
 
 def need_root(what: str) -> None:

@@ -29,7 +29,7 @@ class Do(Enum):
     AWAIT = "await"
     """Say `grace_over` after the grace."""
     STOP = "stop"
-    """Stop with COMMAND, until somebody continues us."""
+    """The terminal has stopped COMMAND by `number`: stop with it, or lend it the terminal."""
     EXIT = "exit"
     """End with the status `number`."""
 
@@ -89,7 +89,7 @@ class Lifecycle:
 
     def stopped(self, number: int) -> list[Step]:
         """COMMAND was stopped by a signal."""
-        return [Step(Do.STOP)] if number in FROM_TERMINAL else []
+        return [Step(Do.STOP, number)] if number in FROM_TERMINAL else []
 
     def ended(self, status: int) -> list[Step]:
         """COMMAND has ended with the status (128 and the signal's number, where one killed it)."""

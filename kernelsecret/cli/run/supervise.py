@@ -144,7 +144,7 @@ class Supervisor:
                 case Do.AWAIT:
                     self._deadline = time.monotonic() + self._plan.grace_s
                 case Do.STOP:
-                    self._terminal.stop(self._child)
+                    self._terminal.stopped(self._child, step.number)
                 case Do.EXIT:
                     self._status = step.number
 
@@ -222,4 +222,5 @@ def supervise(fd: int, command: Sequence[str], environment: Mapping[bytes, bytes
 
 
 if __name__ == "__main__":
-    sys.exit(supervise(int(sys.argv[1]), sys.argv[3:], environment_of()))
+    # Not sys.exit: what nobody reads any more would make its status another one.
+    os._exit(supervise(int(sys.argv[1]), sys.argv[3:], environment_of()))

@@ -1,9 +1,13 @@
-"""The terminal, handed to COMMAND's process group and taken back: as a shell does with a job."""
+"""The terminal, lent to COMMAND's process group and taken back: as a shell does with a job.
+
+Where our output goes into a pipe, who reads that may want the terminal (a pager): then COMMAND gets it once it asks.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+import stat
 from contextlib import suppress
 
 
@@ -17,8 +21,9 @@ class Terminal:
 
     @property
     def fd(self) -> int | None:
-        """To lend it from the process that gets it: that one must have it before it runs. None where it is not ours."""
-        return self._fd if self._foreground() == self._ours else None
+        """To lend it from the process that gets it: that one must have it before it runs. None where it is not ours, or
+        COMMAND has to ask for it."""
+        return self._fd if self._foreground() == self._ours and not _is_pipe(1) else None
 
     def lent(self, group: int) -> None:
         """A group of COMMAND's has it, or had to get it."""
@@ -30,20 +35,27 @@ class Terminal:
             self._give(self._ours)
         self._lent = 0
 
-    def stop(self, group: int) -> None:
+    def stopped(self, group: int, number: int) -> None:
         """COMMAND was stopped by it: so are we, that the shell which started us knows. Returns when we are continued,
-        or at once where there is no such shell; COMMAND is continued, in the foreground where that is ours now."""
+        or at once where there is no such shell; COMMAND is continued, in the foreground where that is ours now.
+
+        Who was stopped because it needs the terminal, and that is ours, gets it."""
         if self._fd is None:
             return  # COMMAND has stopped itself, and nobody but who continues it is concerned
+        if number == signal.SIGTSTP or self._foreground() != self._ours:
+            self._stop_ourselves()
+        if self._foreground() == self._ours:
+            self._give(group)
+            self._lent = group
+        with suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGCONT)
+
+    def _stop_ourselves(self) -> None:
         handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         try:
             os.killpg(self._ours, signal.SIGTSTP)
         finally:
             signal.signal(signal.SIGTSTP, handler)
-        if self._foreground() == self._ours:
-            self._give(group)
-        with suppress(ProcessLookupError):
-            os.killpg(group, signal.SIGCONT)
 
     def _foreground(self) -> int | None:
         if self._fd is None:
@@ -56,6 +68,12 @@ class Terminal:
         if self._fd is not None:
             with suppress(OSError):  # it hung up, or the group has ended
                 os.tcsetpgrp(self._fd, group)
+
+
+def _is_pipe(fd: int) -> bool:
+    with suppress(OSError):  # closed
+        return stat.S_ISFIFO(os.fstat(fd).st_mode)
+    return False
 
 
 def _opened() -> int | None:

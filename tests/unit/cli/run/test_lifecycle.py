@@ -85,7 +85,7 @@ def test_a_late_grace_is_nobodys() -> None:
 
 def test_only_stops_by_the_terminal_are_followed() -> None:
     life = running(OnChange.NONE)
-    assert life.stopped(signal.SIGTSTP) == [Step(Do.STOP)]
+    assert life.stopped(signal.SIGTSTP) == [Step(Do.STOP, signal.SIGTSTP)]
     assert life.stopped(signal.SIGSTOP) == []
 
 

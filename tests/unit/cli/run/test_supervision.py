@@ -221,3 +221,17 @@ def _catches(pid: int, number: int) -> bool:
     status = Path(f"/proc/{pid}/status").read_text()
     caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
     return bool(int(caught, 16) >> (number - 1) & 1)
+
+
+def test_a_command_goes_on_where_nobody_reads_what_we_say() -> None:
+    with supervised(
+        ["sh", "-c", "echo ready; read line; exit 6"], stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as one:
+        one.show()
+        assert one.says.line() == "ready"
+        assert one.process.stderr is not None
+        one.process.stderr.close()
+        one.end.close()  # which is told
+        assert one.process.stdin is not None
+        one.process.stdin.close()
+        assert one.process.wait(20) == 6

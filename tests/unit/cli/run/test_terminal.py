@@ -99,3 +99,13 @@ def test_a_script_goes_on_reading_the_terminal_after_the_command(tmp_path: Path)
         bash.says.until("<a 1>")
         bash.type("2\n")
         bash.says.until("<b 2>")
+
+
+def test_in_a_pipeline_the_terminal_is_the_pagers_until_the_command_asks_for_it() -> None:
+    pager = "sh -c 'read begun; read page </dev/tty; echo \"<page $page>\"'"
+    with shell() as bash:
+        bash.type(f"{RUN} -- sh -c 'echo begun; exec sleep 1000' | {pager}\n1\n")
+        bash.says.until("<page 1>")
+        bash.type("\x03")  # both are in the foreground for that: the one itself, the other by what is passed on
+        bash.type(f"{RUN} -- sh -c 'read line </dev/tty; echo \"<line $line>\"' | cat\n2\n")
+        bash.says.until("<line 2>")
