@@ -33,10 +33,10 @@ SHIM = ROOT / "agent/preload/objects/libkernelsecret.so"
 BPF_FLAGS = ("-g", "-O2", "-target", "bpf", "-mcpu=v3", "-Wall", "-Werror")
 # The shim runs in programs of any libc, so it has none: not its headers, its start files or its protector. Tables for
 # unwinding stay, since a thread may be cancelled in a call that goes through the shim.
-SHIM_FLAGS = ("-std=gnu11", "-O2", "-fPIC", "-ffreestanding", "-fno-builtin", "-fvisibility=hidden")
+SHIM_FLAGS: tuple[str, ...] = ("-std=gnu11", "-O2", "-fPIC", "-ffreestanding", "-fno-builtin", "-fvisibility=hidden")
 SHIM_FLAGS += ("-fno-stack-protector", "-fasynchronous-unwind-tables", "-U_FORTIFY_SOURCE")
 SHIM_FLAGS += ("-Wall", "-Wextra", "-Werror")
-SHIM_LINKS = ("-shared", "-nostdlib", f"-Wl,-soname,{SHIM.name}")
+SHIM_LINKS: tuple[str, ...] = ("-shared", "-nostdlib", f"-Wl,-soname,{SHIM.name}")
 SHIM_LINKS += ("-Wl,--hash-style=both,--eh-frame-hdr,--build-id=none,-z,now,-z,relro,-z,noexecstack,-z,nodelete",)
 LLVM_VERSIONS = ("", "-19", "-18", "-17", "-16", "-15", "-14")
 

@@ -71,7 +71,7 @@ def test_every_path_is_answered_as_the_kernel_answers_what_it_stands_for(tmp_pat
             "KERNELSECRET_SHIM_PATHS": f"{root}/live:{app}={root}/live:{app}/one={root}/live/key",
         }
     )
-    command = [
+    command: list[str | Path] = [
         compiled(tmp_path),
         f"-max_total_time={SECONDS}",
         "-max_len=200",

@@ -80,12 +80,12 @@ def test_a_static_program_runs_on_without(built: Built, volume: Volume, libc: Ki
 
 def test_a_setuid_program_runs_on_without(built: Built, volume: Volume) -> None:
     need(os.geteuid() == 0, "root, to make a program setuid for another user")
-    program = shutil.copy(built.program("plain", GLIBC), volume.folder.parent / "setuid")
+    program = Path(shutil.copy(built.program("plain", GLIBC), volume.folder.parent / "setuid"))
     for folder in (volume.folder, *volume.folder.parents[:3]):
         folder.chmod(0o755)
     os.chown(program, 65534, 65534)
     program.chmod(0o4755)
-    command = [program, "read", volume / "key"]
+    command: list[str | Path] = [program, "read", volume / "key"]
     assert before_and_after(command, built.environment(GLIBC, str(volume.folder)), volume) == ["first"] * 3
 
 
@@ -97,7 +97,7 @@ def test_from_a_noexec_mount_the_program_runs_on_without_and_the_loader_says_so(
     try:
         shutil.copy(built.shim(GLIBC), mount)
         environment = built.environment(GLIBC, str(volume.folder), LD_PRELOAD=str(mount / built.shim(GLIBC).name))
-        program = [built.program("plain", GLIBC), "read", volume / "key"]
+        program: list[str | Path] = [built.program("plain", GLIBC), "read", volume / "key"]
         done = subprocess.run(
             program, env=environment, input="go\n", capture_output=True, text=True, timeout=60, check=False
         )

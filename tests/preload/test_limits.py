@@ -57,7 +57,7 @@ def said(built: Built, volume: Volume, app: Path, code: str) -> str:
     new = volume.folder.parent / "new"
     new.write_text("second")
     environment = built.environment(Kind("glibc"), f"{volume.folder}:{app}={volume.folder}")
-    command = [need_program("python3"), "-c", BEGIN + code, volume.folder, app, new]
+    command: list[str | Path] = [need_program("python3"), "-c", BEGIN + code, volume.folder, app, new]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.strip()
