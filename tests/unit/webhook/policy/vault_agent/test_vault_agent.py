@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from kernelsecret.interceptor import SecretInterceptor
@@ -220,6 +221,15 @@ def test_an_interceptor_that_no_pod_can_have_is_refused_by_its_field(
     assert found.fix
     _, message = mutation_refusal(pod(), view(made))
     assert f"interceptor 'payments-db': {field}" in message
+
+
+def test_an_interceptor_with_no_other_mode_is_refused_when_it_is_created() -> None:
+    made = msgspec.to_builtins(wanted(secret(), secret("b", role="other")))
+    answer = validation(made, view(), resource="secretinterceptors.kernelsecret.io")
+    _, message = refusal(answer)
+    assert "spec.secrets[1].source.vault.role" in message
+    made["spec"]["delivery"]["modes"] = ["ebpf", "vault-agent"]
+    assert validation(made, view(), resource="secretinterceptors.kernelsecret.io").outcome == "allowed"
 
 
 def test_one_that_differs_only_in_how_it_is_written_is_taken() -> None:
