@@ -57,7 +57,8 @@ class Injection(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """Not asked: neither `injection` nor `refusal`. Asked: exactly one of them."""
+    """Not asked: neither `injection` nor `refusal`. Asked: exactly one of them. `steps` are those of the rules that had
+    a say, ending with the one that decided; of a pod that asks only where they were asked for."""
 
     asked: bool
     injection: Injection | None
@@ -71,9 +72,9 @@ def asks(pod: Pod) -> bool:
     return pod.annotations.get(ANNOTATION_INJECT, ANNOTATION_INJECT_OFF) != ANNOTATION_INJECT_OFF
 
 
-def decide(pod: Pod, namespace: str, view: View) -> Decision:
-    """Decide about a pod that is created in a namespace. `steps` ends with the rule that decided."""
-    steps: list[Step] = []
+def decide(pod: Pod, namespace: str, view: View, *, explains: bool = False) -> Decision:
+    """Decide about a pod that is created in a namespace; with `explains`, in steps that can be read."""
+    steps: list[Step] | None = [] if explains else None
     if namespace in EXCLUDED_NAMESPACES:
         text = f"pods of the namespace {quoted(namespace)} are never touched"
         return Decision(False, None, None, (Step(Rule.NAMESPACE, Verdict.NO, text),))
@@ -81,39 +82,46 @@ def decide(pod: Pod, namespace: str, view: View) -> Decision:
         value = pod.annotations.get(ANNOTATION_INJECT)
         text = f"{FIELD_INJECT}: " + ("missing" if value is None else f"{quoted(value)}, which opts out")
         return Decision(False, None, None, (Step(Rule.OPT_IN, Verdict.NO, f"{text}: the pod is left as it is"),))
-    steps.append(Step(Rule.OPT_IN, Verdict.YES, f"{FIELD_INJECT} is {quoted(pod.annotations[ANNOTATION_INJECT])}"))
+    if steps is not None:
+        asked = f"{FIELD_INJECT} is {quoted(pod.annotations[ANNOTATION_INJECT])}"
+        steps.append(Step(Rule.OPT_IN, Verdict.YES, asked))
     if pod.is_mirror:
         text = "the pod is the picture of a static pod, which kubelet runs as its file says: it cannot be given secrets"
-        steps.append(Step(Rule.OPT_IN, Verdict.NO, text))
-        return Decision(False, None, None, tuple(steps), (f"kernelsecret: {text}",))
+        said = Step(Rule.OPT_IN, Verdict.NO, text)
+        return Decision(False, None, None, (*(steps or ()), said), (f"kernelsecret: {text}",))
     warnings: list[str] = []
     try:
         injection = _injection(pod, namespace, view, steps, warnings)
     except Refusal as refusal:
-        return Decision(True, None, refusal, (*steps, refusal.step), tuple(warnings))
-    return Decision(True, injection, None, tuple(steps), tuple(warnings))
+        told = () if steps is None else (*steps, refusal.step)
+        return Decision(True, None, refusal, told, tuple(warnings))
+    return Decision(True, injection, None, tuple(steps or ()), tuple(warnings))
 
 
-def _injection(pod: Pod, namespace: str, view: View, steps: list[Step], warnings: list[str]) -> Injection:
+def _injection(pod: Pod, namespace: str, view: View, steps: list[Step] | None, warnings: list[str]) -> Injection:
     labels = opted_in_labels(namespace, view)
-    steps.append(Step(Rule.NAMESPACE, Verdict.YES, f"{FIELD_NAMESPACE} is '{LABEL_INJECT_ENABLED}'"))
+    if steps is not None:
+        steps.append(Step(Rule.NAMESPACE, Verdict.YES, f"{FIELD_NAMESPACE} is '{LABEL_INJECT_ENABLED}'"))
     if pod.spec.os and pod.spec.os.name == "windows":
         fix = f"remove the annotation {ANNOTATION_INJECT}, or run the pod on Linux"
         raise Refusal(Rule.OS, "spec.os.name", "secrets are served on Linux only, and this is 'windows'", fix)
     interceptor, why = lookup_interceptor(pod, namespace, labels, view)
     name = interceptor.metadata.name
-    steps.append(Step(Rule.INTERCEPTOR, Verdict.YES, why))
+    if steps is not None:
+        steps.append(Step(Rule.INTERCEPTOR, Verdict.YES, why))
     reasons: Reasons = {}
     choice: Choice | None = None
     try:
         choice = choose_mode(pod, interceptor, view.nodes, view.vault_agent, reasons)
     finally:
-        steps += mode_steps(interceptor, choice, reasons)
+        if steps is not None:
+            steps += mode_steps(interceptor, choice, reasons)
     mode = choice.mode
 
     volume_name, names, has_volume = _volume(pod, name, mode)
-    text = f"volume {quoted(volume_name)} " + ("is in the pod already" if has_volume else "is added")
-    steps.append(Step(Rule.VOLUME, Verdict.YES, text))
+    if steps is not None:
+        text = f"volume {quoted(volume_name)} " + ("is in the pod already" if has_volume else "is added")
+        steps.append(Step(Rule.VOLUME, Verdict.YES, text))
 
     all_places = tuple(places(pod.spec) if mode is not Mode.VAULT_AGENT else _own_places(pod))
     mounted = {place.name: found for place in all_places if (found := mounts_of(place, names))}
@@ -128,7 +136,8 @@ def _injection(pod: Pod, namespace: str, view: View, steps: list[Step], warnings
     for place in to_mount:
         check_mounts(place, name, path)
     containers = tuple(sorted(chosen))
-    steps.append(Step(Rule.CONTAINERS, Verdict.YES, f"{', '.join(map(quoted, containers))} at {path}: {why}"))
+    if steps is not None:
+        steps.append(Step(Rule.CONTAINERS, Verdict.YES, f"{', '.join(map(quoted, containers))} at {path}: {why}"))
 
     extra: tuple[Operation, ...] = ()
     notes: Sequence[Step] = ()
@@ -143,7 +152,8 @@ def _injection(pod: Pod, namespace: str, view: View, steps: list[Step], warnings
             assert view.vault_agent is not None
             extra = tuple(vault_agent_operations(pod, interceptor, view.vault_agent, path))
     if notes:
-        steps += notes
+        if steps is not None:
+            steps += notes
         warnings += (f"kernelsecret: {note.text}" for note in notes)
     sentence = _sentence(pod, name, choice)
     return Injection(interceptor, choice, volume_name, has_volume, containers, to_mount, path, sentence, extra)

@@ -64,7 +64,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 def explain(pod: Pod, namespace: str, view: View, *, live: bool = False) -> Explanation:
     """`live`: the pod exists, and is as the API server has it."""
-    refusals, decision = pod_problems(pod, namespace, view)
+    refusals, decision = pod_problems(pod, namespace, view, explains=True)
     made = Explanation(
         namespace=namespace,
         pod=pod.display_name,

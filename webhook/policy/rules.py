@@ -51,9 +51,9 @@ def pod_create_problems(pod: Pod, namespace: str, view: View) -> tuple[list[Refu
     return refusals, decision
 
 
-def pod_problems(pod: Pod, namespace: str, view: View) -> tuple[list[Refusal], Decision]:
+def pod_problems(pod: Pod, namespace: str, view: View, *, explains: bool = False) -> tuple[list[Refusal], Decision]:
     """The same of a pod that admission has not seen yet, so that it may still lack what it is to be given."""
-    decision = decide(pod, namespace, view)
+    decision = decide(pod, namespace, view, explains=explains)
     if namespace in EXCLUDED_NAMESPACES:
         return [], decision
     refusals = list(host_path_refusals(pod.spec))

@@ -25,7 +25,7 @@ def read(thing: Any) -> Pod:
 
 
 def decision(thing: Any, seen: View | None = None, namespace: str = NAMESPACE) -> Decision:
-    return decide(read(thing), namespace, seen or view())
+    return decide(read(thing), namespace, seen or view(), explains=True)
 
 
 @pytest.mark.parametrize("annotations", [{}, {INJECT: "false"}, {"other": "true"}])
@@ -185,3 +185,15 @@ def test_host_network_read_only_root_and_process_sharing_change_nothing() -> Non
     thing = pod(hostNetwork=True, shareProcessNamespace=True, hostUsers=True, os={"name": "linux"})
     thing["spec"]["containers"][0]["securityContext"] = {"readOnlyRootFilesystem": True}
     assert decision(thing).steps == decision(pod()).steps
+
+
+@pytest.mark.parametrize("thing", [pod(), pod(hostUsers=False), pod({INJECT: "nothing"}), pod({})])
+def test_what_is_decided_is_the_same_where_nobody_asks_for_the_reasons(thing: Any) -> None:
+    told, plain = decision(thing), decide(read(thing), NAMESPACE, view())
+    assert (plain.asked, plain.injection is None, plain.warnings) == (
+        told.asked,
+        told.injection is None,
+        told.warnings,
+    )
+    assert str(plain.refusal) == str(told.refusal)
+    assert plain.steps == (() if plain.asked else told.steps)
