@@ -1,0 +1,91 @@
+"""What was decided before the node could do less, or for a pod that asks for more: what the agent does, and who is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kernelsecret.names import ANNOTATION_CHOSEN_MODE, LABEL_IDMAPPED
+from tests.apiserver.harness.objects import interceptor, pod
+from tests.apiserver.harness.stored import running
+from tests.apiserver.harness.waiting import until
+from tests.apiserver.harness.whole import WholeNode
+from webhook.policy.served import ENFORCING_ENGINES
+
+VALUE = b"first-value-canary"
+WAIVED: dict[str, Any] = {"unenforced": "allow"}
+
+
+def told(node: WholeNode, name: str, reason: str) -> list[dict[str, Any]]:
+    selected = f"--field-selector=regarding.name={name},reason={reason}"
+    items: list[dict[str, Any]] = node.kubectl.get("events.v1.events.k8s.io", selected)["items"]
+    return items
+
+
+async def test_a_node_that_can_do_less_than_it_said_serves_who_waived_the_rule_and_tells_and_refuses_others(
+    node: WholeNode,
+) -> None:
+    node.secret("shop/db", {"password": VALUE})
+    node.of.kubectl.apply(interceptor("waives", node.name, access=WAIVED), interceptor("holds", node.name))
+    await node.joined()
+    engine = node.label()
+    assert engine in ENFORCING_ENGINES
+    waived, held = node.applied("waived", "waives"), node.applied("held", "holds")
+    assert node.stop() == 0
+    await node.started(engine="tmpfs")
+
+    await node.mounted(waived)
+    await node.publish(waived)
+    assert node.program(waived).read(waived.target / "password") == [VALUE]
+    until(lambda: told(node, "waived", "ServedUnenforced"), "the pod's owner is told", explain=node.said)
+    [event] = told(node, "waived", "ServedUnenforced")
+    assert (event["type"], event["reportingController"]) == ("Warning", "kernelsecret.io/agent")
+    said = "the access rule `from: app` of waives is not held: served by tmpfs, as spec.access.unenforced allows"
+    assert event["note"].startswith(said)
+    [record] = node.audited("served-unenforced")
+    assert (record["pod"], record["engine"]) == ("waived", "tmpfs")
+    assert node.metric("kernelsecret_unenforced_volumes_total", engine="tmpfs") == 1
+
+    error = await node.refused(held)
+    while error.code == "UNAVAILABLE":  # its registration may still be on its way
+        error = await node.refused(held)
+    assert error.code == "FAILED_PRECONDITION"
+    assert "unenforced" in error.details
+    assert "tmpfs" in error.details
+    assert not held.target.exists()
+    until(lambda: node.label() == "tmpfs", "the label says it", explain=node.said)
+    asks = pod("late", "holds", nodeSelector={"kubernetes.io/hostname": node.name})
+    tried = ("create", "--filename=-", "--dry-run=server")
+    until(lambda: "rule placement" in node.kubectl.run(*tried, given=asks).err, "admission knows it, too")
+
+    # Where the node can do it again, kubelet's next attempt succeeds; nobody has to create the pod anew.
+    assert node.stop() == 0
+    await node.started()
+    await node.mounted(held)
+    assert {one["pod"]: one["engine"] for one in node.status()["volumes"]} == {"waived": "tmpfs", "held": engine}
+    for one in (waived, held):
+        await node.unpublish(one)
+    node.assert_kept(VALUE)
+
+
+async def test_a_pod_with_a_user_namespace_has_the_mode_that_the_agent_has_seen_to_work_there(node: WholeNode) -> None:
+    node.secret("shop/db", {"password": VALUE})
+    delivery = {"modes": ["ebpf", "preload"]}
+    node.of.kubectl.apply(interceptor("mapped", node.name, access=WAIVED, delivery=delivery))
+    await node.joined()
+
+    def seen() -> str | None:
+        labels: dict[str, str] = node.of.core.read_node(node.name).metadata.labels
+        return labels.get(LABEL_IDMAPPED)
+
+    until(seen, "the node says what can be idmapped", explain=node.said)
+    if seen() != "tmpfs":
+        asks = pod("mapped", "mapped", hostUsers=False, nodeSelector={"kubernetes.io/hostname": node.name})
+        assert LABEL_IDMAPPED in node.kubectl.refused("create", "-f-", given=asks)
+        return
+    node.bound("mapped", "mapped", hostUsers=False)
+    with running(node, "mapped") as made:
+        # By `iter` there would be bpffs in it, which has no idmapped mounts.
+        assert made.annotations[ANNOTATION_CHOSEN_MODE] == "preload"
+        await made.publish()
+        assert [one["engine"] for one in node.status()["volumes"]] == ["tmpfs"]
+        await made.unpublish()
