@@ -25,6 +25,12 @@ _UNFIT: Final = frozenset(":=")
 """Characters that an entry of KERNELSECRET_SHIM_PATHS cannot hold."""
 
 
+MOST_ENTRIES: Final = 40
+MOST_BYTES: Final = 16 << 10
+MOST_PATH: Final = 480
+"""Within what the shim has room for (`preload/paths.c`), which passes over the rest."""
+
+
 class Preload(NamedTuple):
     """What the pod lacks, and what its author should know."""
 
@@ -99,7 +105,14 @@ def shim_paths(place: Place, secrets: frozenset[str], path: str, prefixes: Seque
         else:
             entries.append(f"{target}={source}")
     entries += (f"{prefix}={whole[0]}" for prefix in prefixes if prefix not in whole)
-    return ":".join(dict.fromkeys(entries)), notes
+    value = ":".join(dict.fromkeys(entries))
+    if len(entries) > MOST_ENTRIES or len(value.encode()) > MOST_BYTES:
+        why = (
+            f"{len(entries)} mounts and prefixes, of {len(value.encode())} bytes, are more than mode `preload` follows"
+            f" in one container: {MOST_ENTRIES}, of {MOST_BYTES} bytes"
+        )
+        raise Refusal(Rule.MOUNT, f"{place.field}.volumeMounts", why, "mount the whole volume in place of its files")
+    return value, notes
 
 
 def _whole(place: Place, mount: Mount) -> str:
@@ -107,12 +120,14 @@ def _whole(place: Place, mount: Mount) -> str:
     if plain is None:
         why = f"{quoted(mount.mount_path or '')} is no path that mode `preload` can follow: it has to be absolute,"
         fix = "mount the volume elsewhere, or leave the mount out: admission adds one"
-        raise Refusal(Rule.MOUNT, f"{place.field}.volumeMounts", f"{why} without `..`, `:` and `=`", fix)
+        raise Refusal(Rule.MOUNT, f"{place.field}.volumeMounts", f"{why} without `..`, `:` and `=`, and short", fix)
     return plain
 
 
 def _plain(path: str) -> str | None:
     """A path with one spelling, None where it is none that the shim takes."""
     if not path.startswith("/") or ".." in path.split("/") or not _UNFIT.isdisjoint(path):
+        return None
+    if len(path.encode()) > MOST_PATH:
         return None
     return "/" + posixpath.normpath(path).lstrip("/")

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernelsecret.names import ATTRIBUTE_INTERCEPTOR, ATTRIBUTE_SHIM, DRIVER_NAME, SHIM_FILE, SHIM_ROOT
+from kernelsecret.problems import quoted
 from tests.unit.contract.builders import MISSING
 from tests.unit.webhook import strategies
 from tests.unit.webhook.builders import (
@@ -194,6 +195,7 @@ def test_the_volume_where_its_author_mounts_it_is_the_live_one() -> None:
         {"mountPath": "/etc/../a", "subPath": "x"},
         {"mountPath": "/etc/a", "subPath": "../x"},
         {"mountPath": "/etc/a", "subPath": "."},
+        {"mountPath": "/" + "a" * 500, "subPath": "x"},
     ],
 )
 def test_what_the_shim_cannot_follow_is_mounted_with_a_warning(mount: dict[str, str]) -> None:
@@ -203,12 +205,29 @@ def test_what_the_shim_cannot_follow_is_mounted_with_a_warning(mount: dict[str, 
     assert "by subPath in a way that the shim cannot follow, so it never sees a rotation" in said["warnings"][0]
 
 
-@pytest.mark.parametrize("path", ["/srv/a=b", "srv", "/srv/../a", ""])
+@pytest.mark.parametrize("count", [39, 40])
+def test_more_mounts_than_the_shim_has_room_for_are_refused(count: int) -> None:
+    mounts = [
+        {"name": "kernelsecret", "mountPath": f"/etc/{number}", "subPath": str(number)} for number in range(count)
+    ]
+    thing = pod(containers=[container("app", *mounts)])
+    if count < 40:
+        assert variables(mutated(thing, seen())["spec"]["containers"][0])[PATHS].count("=") == count
+        return
+    rule, message = mutation_refusal(thing, seen())
+    assert rule == "mount"
+    assert "spec.containers[0].volumeMounts: 41 mounts and prefixes" in message
+    assert "mount the whole volume" in message
+    long = [{**one, "mountPath": f"/etc/{'x' * 450}{number}"} for number, one in enumerate(mounts[:36])]
+    assert mutation_refusal(pod(containers=[container("app", *long)]), seen())[0] == "mount"
+
+
+@pytest.mark.parametrize("path", ["/srv/a=b", "srv", "/srv/../a", "", "/" + "a" * 500])
 def test_a_volume_that_is_whole_where_the_shim_cannot_follow_it_is_refused(path: str) -> None:
     thing = pod(containers=[container("app", {"name": "kernelsecret", "mountPath": path})])
     rule, message = mutation_refusal(thing, seen())
     assert rule == "mount"
-    assert f"'{path}' is no path that mode `preload` can follow" in message
+    assert f"{quoted(path)} is no path that mode `preload` can follow" in message
 
 
 def test_names_that_others_have_are_left_to_them() -> None:
