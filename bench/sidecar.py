@@ -1,4 +1,4 @@
-"""The real Vault Agent with a template of one KV v2 secret, as its injector runs one in every pod."""
+"""The real Vault Agent that shows one KV v2 secret: as it is by default, and as mode `vault-agent` has it in a pod."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from typing import Any, Final
 from bench.vault_world import VaultWorld
 from tests.apiserver.harness.processes import Process
 from tests.apiserver.harness.waiting import until
+from tests.vault.agent_pods import file, interceptor, may, running, secret
+from tests.vault.harness.agent_pod import AgentPod
+from tests.vault.harness.logins import JwtAuth
 from tests.vault.harness.programs import vault_program
 
 LEFT, RIGHT = "<<", ">>"
@@ -20,21 +23,21 @@ LIMIT_S: Final = 30.0
 class Sidecar:
     """See `started`."""
 
-    def __init__(self, made: VaultWorld, name: str, interval: str) -> None:
+    def __init__(self, made: VaultWorld, name: str) -> None:
         self._folder = made.world.folder / f"sidecar-{name}"
         self._folder.mkdir()
         self.file = self._folder / "value"
         settings = self._folder / "agent.json"
-        settings.write_text(json.dumps(self._settings(made, name, interval)))
+        settings.write_text(json.dumps(self._settings(made, name)))
         program = vault_program()
         assert program is not None
         self._process = Process([program, "agent", f"-config={settings}"], self._folder / "agent.log")
 
     @classmethod
     @contextmanager
-    def started(cls, made: VaultWorld, name: str, interval: str = "") -> Iterator[Sidecar]:
-        """One that renders the secret `name`, every `interval`, or as it does by default where that is empty."""
-        sidecar = cls(made, name, interval)
+    def started(cls, made: VaultWorld, name: str) -> Iterator[Sidecar]:
+        """One that renders the secret `name` as it does by default."""
+        sidecar = cls(made, name)
         try:
             yield sidecar
         finally:
@@ -53,18 +56,14 @@ class Sidecar:
         """When it was rendered last, in seconds since the epoch."""
         return self.file.stat().st_mtime
 
-    def rss_mb(self) -> float:
-        """Resident memory, in MB of 10^6 bytes."""
-        return self._process.resident_mb()
-
-    def _settings(self, made: VaultWorld, name: str, interval: str) -> dict[str, Any]:
-        role, secret = self._folder / "role-id", self._folder / "secret-id"
-        for file, text in ((role, made.role_id), (secret, made.login.secret_id("agent"))):
-            file.touch(mode=0o600)
-            file.write_text(text)
+    def _settings(self, made: VaultWorld, name: str) -> dict[str, Any]:
+        role_id, secret_id = self._folder / "role-id", self._folder / "secret-id"
+        for path, text in ((role_id, made.role_id), (secret_id, made.login.secret_id("agent"))):
+            path.touch(mode=0o600)
+            path.write_text(text)
         ids = {
-            "role_id_file_path": str(role),
-            "secret_id_file_path": str(secret),
+            "role_id_file_path": str(role_id),
+            "secret_id_file_path": str(secret_id),
             "remove_secret_id_file_after_reading": False,
         }
         contents = f'{LEFT} with secret "{made.data(name)}" {RIGHT}{LEFT} .Data.data.key {RIGHT}{LEFT} end {RIGHT}'
@@ -79,4 +78,31 @@ class Sidecar:
             "vault": {"address": made.vault.url, "ca_cert": str(made.vault.ca_file)},
             "auto_auth": {"method": [{"type": "approle", "mount_path": f"auth/{made.login.mount}", "config": ids}]},
             "template": [template],
-        } | ({"template_config": {"static_secret_render_interval": interval}} if interval else {})
+        }
+
+
+class PodSidecar:
+    """The sidecar of a patched pod, which looks every second."""
+
+    def __init__(self, pod: AgentPod, process: Process) -> None:
+        self.file = pod.files / "value"
+        self._process = process
+
+    @classmethod
+    @contextmanager
+    def started(cls, made: VaultWorld, name: str) -> Iterator[PodSidecar]:
+        """One that renders the secret `name`."""
+        jwt = JwtAuth(made.vault)
+        token = may(made.vault, jwt, f"{made.kv}/data/*: read")
+        wanted = interceptor(secret(jwt, made.data(name), file("value", "key")))
+        with running(made.world.folder / f"sidecar-{name}", made.vault, token, wanted) as pod:
+            yield cls(pod, pod.sidecar())
+
+    def wait_rendered(self) -> Path:
+        """Wait for the file; where it is."""
+        until(self.file.exists, "Vault Agent has rendered", explain=self._process.tail)
+        return self.file
+
+    def rss_mb(self) -> float:
+        """Resident memory, in MB of 10^6 bytes."""
+        return self._process.resident_mb()
