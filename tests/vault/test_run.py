@@ -139,7 +139,7 @@ def test_the_token_of_vault_login_is_found_and_kept_alive(vault: VaultServer, kv
         **where(vault),
     ) as one:  # fmt: skip
         assert one.says.line() == "1"
-        until(lambda: len(vault.audit.requests("auth/token/renew-self", since=since)) > 1, "it is renewed twice")
+        until(lambda: vault.audit.requests("auth/token/renew-self", since=since), "it is renewed")
         vault.write(f"{kv}/data/app", data={"a": "2"})
         assert one.says.line() == "2"
 
@@ -211,6 +211,18 @@ def test_before_credentials_end_the_command_is_started_again_with_new_ones(
         one.tell()
         assert one.status() == 0
     assert vault.leases(database.path()) == []
+
+
+def test_a_given_token_that_nears_its_end_makes_no_new_credentials(vault: VaultServer, postgres: Postgres) -> None:
+    database = postgres.enable(vault)
+    rules = (f"{database.path()}: read", "auth/token/lookup-self: read", "auth/token/renew-self: update")
+    token = vault.token(vault.policy(*rules), ttl="5s", explicit_max_ttl="5s")
+    since = vault.audit.mark()
+    with telling(S_USER=f"vault:{database.path()}#username", **where(vault, token)) as one:
+        one.says.line()
+        # It cannot be kept alive: it is looked at again and again, and there is no other one.
+        until(lambda: len(vault.audit.requests("auth/token/lookup-self", since=since)) > 1, "it was looked at again")
+        assert len([one for one in vault.audit.requests(database.path(), since=since) if not one.error]) == 1
 
 
 def test_while_vault_is_away_the_last_value_stays_and_afterwards_the_new_one_comes(own_vault: VaultServer) -> None:
