@@ -58,8 +58,8 @@ so, with one exception in bold. Tried on a file of ten bytes, `0123456789`:
 """
 
 TAIL = """
-Where a program needs what is not here, give its pod the mode `preload`, or a node with the engine `tmpfs`: their files are
-ordinary ones, and modes and owners alone decide who reads.
+Where a program needs what is not here, give its pod the mode `preload`, or a node with the engine `tmpfs`: their files
+are ordinary ones, and modes and owners alone decide who reads.
 """
 
 
