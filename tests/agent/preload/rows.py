@@ -49,7 +49,7 @@ ROWS: Final = (
         ("Path.read_bytes",),
         ("os.lseek, os.read", "os.pread", "file.seek(0)", "text file.seek(0)"),
         ("Path.read_bytes",),
-        "`os.stat`, `os.path.exists` find the file by the prefix",
+        "`os.stat`, `os.path.exists` find the file by the prefix; `file.seek(0)` comes after a `read()` of all",
     ),
     Row(
         "node",
