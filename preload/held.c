@@ -57,23 +57,31 @@ void held_track(int fd, const char *name, uint32_t bytes)
 	write_entry(entry, kind == S_IFDIR ? number | HELD_FOLDER : number, &state);
 }
 
-/* Makes this thread the one that swaps. Another one is waited for by turns that have an end; one that is no more (it
- * ended, or is of the process before a fork) is taken over from. */
-static int begin_swap(struct held *entry)
+static void set_signals(const uint64_t *blocked, uint64_t *before)
 {
+	raw(NR_SIGPROCMASK, SIG_SETMASK, (long)blocked, (long)before, sizeof(*blocked), 0, 0);
+}
+
+/* Makes this thread the one that swaps, until end_swap(): with all signals held back, so that no handler leaves it by a
+ * jump and no cancellation ends it. Another thread is waited for by turns that have an end; one that is no more (it is
+ * of the process before a fork) is taken over from. */
+static int begin_swap(struct held *entry, uint64_t *signals)
+{
+	const uint64_t all = ~0ULL;
+	const int64_t pause[2] = { 0, PAUSE_NS };
 	uint32_t self = (uint32_t)raw(NR_GETTID, 0, 0, 0, 0, 0, 0), other = 0;
 
-	const int64_t pause[2] = { 0, PAUSE_NS };
-
-	for (unsigned turn = 0; turn < TURNS; turn++, other = 0) {
+	for (unsigned turn = 0; turn < TURNS; turn++) {
+		set_signals(&all, signals);
 		if (__atomic_compare_exchange_n(&entry->swaps, &other, self, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
 			return 1;
+		set_signals(signals, NULL);
 		if (other == self)
 			return 0;
-		long process = raw(NR_GETPID, 0, 0, 0, 0, 0, 0);
-		if (turn % 64 == 63 && raw(NR_TGKILL, process, other, 0, 0, 0, 0) == -ESRCH &&
-		    __atomic_compare_exchange_n(&entry->swaps, &other, self, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
-			return 1;
+		/* What is gone is taken over from in the next turn, as what is free is. */
+		if (turn % 64 != 63 ||
+		    raw(NR_TGKILL, raw(NR_GETPID, 0, 0, 0, 0, 0, 0), other, 0, 0, 0, 0) != -ESRCH)
+			other = 0;
 		if (turn < YIELDS)
 			raw(NR_SCHED_YIELD, 0, 0, 0, 0, 0, 0);
 		else
@@ -82,27 +90,29 @@ static int begin_swap(struct held *entry)
 	return 0;
 }
 
-static void end_swap(struct held *entry)
+static void end_swap(struct held *entry, const uint64_t *signals)
 {
 	__atomic_store_n(&entry->swaps, 0, __ATOMIC_RELEASE);
+	set_signals(signals, NULL);
 }
 
 /* The entry of a descriptor that is still what it was; NULL where there is none, and one that is out of date goes. */
 static struct held *true_entry(int fd, uint32_t *name, struct file_state *state)
 {
 	struct held *entry = entry_of(fd);
+	uint64_t signals;
 
 	if (!entry || !(*name = __atomic_load_n(&entry->name, __ATOMIC_ACQUIRE)) || raw_fstat(fd, state))
 		return NULL;
 	if (is_of(entry, state))
 		return entry;
 	/* Another thread may have swapped it since, and again: what counts is what it shows while nobody does. */
-	if (!begin_swap(entry))
+	if (!begin_swap(entry, &signals))
 		return NULL;
 	int is_true = !raw_fstat(fd, state) && is_of(entry, state);
 	if (!is_true)
 		__atomic_store_n(&entry->name, 0, __ATOMIC_RELEASE);
-	end_swap(entry);
+	end_swap(entry, &signals);
 	return is_true ? entry : NULL;
 }
 
@@ -183,14 +193,15 @@ static void swap(int fd, struct held *entry, uint32_t name, const struct file_st
 SLOW void held_renew(int fd, enum moment moment)
 {
 	struct file_state state, now;
+	uint64_t signals;
 	uint32_t name;
 	struct held *entry = old_entry(fd, &name, &state);
 
-	if (!entry || !begin_swap(entry))
+	if (!entry || !begin_swap(entry, &signals))
 		return;
 	/* Another thread may have done it meanwhile. */
 	if (shown_now(name, &now) && !raw_fstat(fd, &state) && is_of(entry, &state) &&
 	    name == __atomic_load_n(&entry->name, __ATOMIC_ACQUIRE) && (now.dev != state.dev || now.ino != state.ino))
 		swap(fd, entry, name, &state, moment);
-	end_swap(entry);
+	end_swap(entry, &signals);
 }

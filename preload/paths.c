@@ -7,10 +7,10 @@ extern char **environ __attribute__((weak));
 
 static const char VARIABLE[] = "KERNELSECRET_SHIM_PATHS=";
 
-enum { PAGE_BYTES = 4096, MOST_ENTRIES = 64, POOL_BYTES = 32768, NOT_READ = 0, BEING_READ = 1, THERE = 2 };
+enum { POOL_BYTES = 32768, NOT_READ = 0, BEING_READ = 1, THERE = 2 };
 
 struct paths paths;
-static struct entry entries[MOST_ENTRIES];
+struct entry path_entries[MOST_ENTRIES];
 static char pool[POOL_BYTES + 8]; /* entries are read by words */
 static uint32_t pool_used;
 
@@ -50,7 +50,7 @@ static const char *keep(const char *text, uint32_t bytes)
 
 static void add(const char *path, uint32_t path_bytes, const char *live, uint32_t live_bytes)
 {
-	struct entry *entry = &entries[paths.count];
+	struct entry *entry = &path_entries[paths.count];
 
 	if (paths.count == MOST_ENTRIES || !path_bytes || !(path = keep(path, path_bytes)))
 		return;
@@ -109,7 +109,7 @@ static void read_entry(const char *text, const char *end)
 
 		add(text, bytes, NULL, 0);
 		if (paths.count > before)
-			add_real(entries[before].path);
+			add_real(path_entries[before].path);
 		return;
 	}
 	for (const char *more = sign + 1; more < end; more++)
@@ -150,117 +150,4 @@ SLOW int paths_read(void)
 	}
 	__atomic_store_n(&paths.state, THERE, __ATOMIC_RELEASE);
 	return 1;
-}
-
-/* Over what stands for nothing between two parts of a path: "/", "/." */
-static inline const char *next_part(const char *path)
-{
-	while (*path == '/' || (*path == '.' && (path[1] == '/' || !path[1])))
-		path++;
-	return path;
-}
-
-/* What is left of `path` below `entry`; NULL if it is not below. */
-static const char *below(const char *path, const char *entry)
-{
-	for (;;) {
-		path = next_part(path);
-		if (!*entry)
-			return path;
-		for (entry++; *entry && *entry != '/'; path++, entry++)
-			if (*path != *entry)
-				return NULL;
-		if (*path && *path != '/')
-			return NULL;
-	}
-}
-
-/* Whether something begins there that stands for nothing. */
-static inline int is_unplain(const char *path, uint32_t at)
-{
-	return at && path[at - 1] == '/' &&
-	       (path[at] == '/' || (path[at] == '.' && (path[at + 1] == '/' || !path[at + 1])));
-}
-
-typedef uint64_t __attribute__((aligned(1), may_alias)) Word;
-
-/* How many bytes of an entry are in the path too. By words, which may reach beyond the path's end, but never into
- * another page; what counts is before the first difference, and so before the end. */
-static __attribute__((no_sanitize("address", "thread"))) uint32_t alike_until(const char *path, const char *entry,
-									       uint32_t at, uint32_t bytes)
-{
-	while (at < bytes && likely(((uintptr_t)(path + at) & (PAGE_BYTES - 1)) <= PAGE_BYTES - 8)) {
-		uint64_t differs = *(const Word *)(path + at) ^ *(const Word *)(entry + at);
-
-		if (differs && at + (unsigned)__builtin_ctzll(differs) / 8 < bytes)
-			return at + (unsigned)__builtin_ctzll(differs) / 8;
-		at += 8;
-	}
-	if (at >= bytes)
-		return bytes;
-	while (at < bytes && entry[at] == path[at])
-		at++;
-	return at;
-}
-
-const struct entry *paths_match(const char *path, const char **rest)
-{
-	const struct entry *best = NULL;
-	uint32_t alike = 0; /* bytes that are in the path and in the entry before */
-
-	/* Once over all entries: what an entry shares with the one before is not compared again. */
-	for (uint32_t i = 0; i < paths.count; i++) {
-		const char *entry = entries[i].path, *left = NULL;
-		uint32_t at = entries[i].shared < alike ? entries[i].shared : alike;
-
-		alike = at = alike_until(path, entry, at, entries[i].bytes);
-		if (!entry[at] && (path[at] == '/' || !path[at]))
-			left = next_part(path + at);
-		else if (unlikely(is_unplain(path, at)))
-			left = below(path, entry);
-		/* The longest entry leaves the least. */
-		if (left && (!best || left > *rest)) {
-			best = &entries[i];
-			*rest = left;
-		}
-	}
-	return best;
-}
-
-uint32_t paths_join(char *name, const char *base, uint32_t base_bytes, const char *rest)
-{
-	uint32_t used = base_bytes;
-	/* "file/" and "file/." are refused by the kernel where it is no folder: that must stay so. */
-	int folder = !*rest && (rest[-1] == '/' || (rest[-1] == '.' && rest[-2] == '/'));
-
-	for (uint32_t i = 0; i < base_bytes; i++)
-		name[i] = base[i];
-	while (*rest) {
-		const char *part = rest;
-
-		name[used++] = '/';
-		for (; *rest && *rest != '/'; rest++) {
-			if (used >= NAME_BYTES - 2)
-				return 0;
-			name[used++] = *rest;
-		}
-		if (part[0] == '.' && part[1] == '.' && rest == part + 2)
-			return 0;
-		folder = *rest == '/';
-		rest = next_part(rest);
-	}
-	if (folder)
-		name[used++] = '/';
-	name[used] = 0;
-	return used;
-}
-
-const char *paths_redirected(const char *path, char *name)
-{
-	const char *rest;
-	const struct entry *entry = paths_of(path, &rest);
-
-	if (!entry || !entry->live || !paths_join(name, entry->live, entry->live_bytes, rest))
-		return NULL;
-	return name;
 }

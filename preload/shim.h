@@ -81,7 +81,9 @@ static inline int path_was_read(int error)
 	return error == ENOENT || error == ENOTDIR || error == EACCES || error == ELOOP;
 }
 
-/* --- paths.c: which paths are live, and where others are found (KERNELSECRET_SHIM_PATHS) */
+/* --- paths.c, match.c: which paths are live, and where others are found (KERNELSECRET_SHIM_PATHS) */
+
+enum { MOST_ENTRIES = 64 };
 
 struct entry {
 	const char *path;    /* absolute, plain, without a slash at its end */
@@ -99,6 +101,7 @@ struct paths {
 };
 
 extern struct paths paths;
+extern struct entry path_entries[MOST_ENTRIES];
 
 /* Reads the variable, once. Whether it has been read. */
 int paths_read(void);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,19 @@ def test_more_names_than_there_is_room_for_are_read_but_not_followed(reader: Tol
     assert 700 < seen < 1500
     fd = reader("open", volume / "key", 0)
     assert reader("read", fd) == "first"
+
+
+def test_the_shim_twice_is_as_the_shim_once(built: Built, kind: Kind, volume: Volume, overlaid: Path) -> None:
+    copy = Path(shutil.copy(built.shim(kind), volume.folder.parent / "copy.so"))
+    paths = f"{volume.folder}:{overlaid}={volume.folder}"
+    environment = built.environment(kind, paths, LD_PRELOAD=f"{built.shim(kind)}:{copy}")
+    with Told(built.program("reader", kind), environment) as reader:
+        fds = [reader("open", path / "key", 0) for path in (volume.folder, overlaid)]
+        assert reader("fopen", 1, overlaid / "key", "r") == "5"
+        volume.put("key", "second")
+        assert [reader("pread", fd, 20, 0) for fd in fds] == ["second", "second"]
+        assert reader("rewind", 1) == "0"
+        assert reader("fread", 1) == "second"
 
 
 @pytest.mark.parametrize("beside", ["before", "after"])
