@@ -21,7 +21,7 @@ from kernelsecret.problems import quoted
 from webhook.policy.modes import mode_problem
 from webhook.policy.nodes import Landing, Node, Nodes
 from webhook.policy.pods import Pod
-from webhook.policy.served import ANYWHERE, Needs, needs
+from webhook.policy.served import ANYWHERE, UNENFORCED_MODES, Needs, needs
 from webhook.policy.steps import ALL, Doubt, Refusal, Rule, Step, Verdict
 from webhook.policy.vault_agent.settings import VaultAgentSettings
 
@@ -48,6 +48,8 @@ class Choice(NamedTuple):
     def sentence(self) -> str:
         """The decision, for the pod's annotation."""
         said = f"{said_mode(self.mode)}{self.why}"
+        if self.mode in UNENFORCED_MODES:
+            said += "; the access rule is waived"
         return said + "".join([f"{PASSED_OVER}{mode}: {why}" for mode, why in self.passed]) if self.passed else said
 
 

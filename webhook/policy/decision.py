@@ -12,8 +12,6 @@ from kernelsecret.names import (
     ANNOTATION_INJECT,
     ANNOTATION_INJECT_OFF,
     ANNOTATION_INTERCEPTOR,
-    CONTAINER_VAULT_AGENT,
-    CONTAINER_VAULT_AGENT_INIT,
     EXCLUDED_NAMESPACES,
     LABEL_INJECT_ENABLED,
     VOLUME_NAME,
@@ -27,6 +25,7 @@ from webhook.policy.pods import Mount, Place, Pod, places
 from webhook.policy.preload import is_whole, preload
 from webhook.policy.steps import Refusal, Rule, Step, Verdict
 from webhook.policy.vault_agent.patch import operations as vault_agent_operations
+from webhook.policy.vault_agent.paths import OWN_CONTAINERS
 from webhook.policy.view import View
 from webhook.policy.volumes import (
     check_mounts,
@@ -184,9 +183,7 @@ def _volume(pod: Pod, interceptor: str, mode: Mode) -> tuple[str, frozenset[str]
 
 def _own_places(pod: Pod) -> Iterator[Place]:
     """The containers that may get the files: not those that admission adds to write them."""
-    return (
-        place for place in places(pod.spec) if place.name not in (CONTAINER_VAULT_AGENT, CONTAINER_VAULT_AGENT_INIT)
-    )
+    return (place for place in places(pod.spec) if place.name not in OWN_CONTAINERS)
 
 
 def _never_rotate(all_places: Sequence[Place], mounted: Mapping[str, list[Mount]]) -> Iterator[Step]:
