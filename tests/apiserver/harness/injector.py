@@ -1,4 +1,4 @@
-"""Another project's injector, as clusters have them: a real HTTPS webhook that adds a sidecar to labelled pods."""
+"""Another project's injector, as clusters have them: a real HTTPS webhook that changes labelled pods."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import json
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
@@ -17,21 +17,40 @@ LABEL: Final = "mesh.example.com/inject"
 SIDECAR: Final = "mesh-sidecar"
 
 
-def patched(review: dict[str, Any]) -> dict[str, Any]:
-    """The answer: a sidecar and a volume of its own in front of what is there, once."""
+Operations = list[dict[str, Any]]
+Change = Callable[[dict[str, Any]], Operations]
+"""From a pod's spec to the JSON Patch that it answers."""
+
+
+def with_sidecar(spec: dict[str, Any]) -> Operations:
+    """A sidecar and a volume of its own in front of what is there, once."""
+    if any(container["name"] == SIDECAR for container in spec["containers"]):
+        return []
+    sidecar = {"name": SIDECAR, "image": "mesh.example.com/sidecar:1"}
+    volume = {"name": "mesh", "emptyDir": {}}
+    at, value = ("/spec/volumes/0", volume) if spec.get("volumes") else ("/spec/volumes", [volume])
+    return [
+        {"op": "add", "path": "/spec/containers/0", "value": sidecar},
+        {"op": "add", "path": at, "value": value},
+    ]
+
+
+def answered(review: dict[str, Any], change: Change) -> dict[str, Any]:
+    """The answer to a review."""
     request = review["request"]
     response: dict[str, Any] = {"uid": request["uid"], "allowed": True}
-    spec = request["object"]["spec"]
-    if all(container["name"] != SIDECAR for container in spec["containers"]):
-        sidecar = {"name": SIDECAR, "image": "mesh.example.com/sidecar:1"}
-        operations: list[dict[str, Any]] = [{"op": "add", "path": "/spec/containers/0", "value": sidecar}]
-        volume = {"name": "mesh", "emptyDir": {}}
-        if spec.get("volumes"):
-            operations.append({"op": "add", "path": "/spec/volumes/0", "value": volume})
-        else:
-            operations.append({"op": "add", "path": "/spec/volumes", "value": [volume]})
+    operations = change(request["object"]["spec"])
+    if operations:
         response |= {"patchType": "JSONPatch", "patch": base64.b64encode(json.dumps(operations).encode()).decode()}
     return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, change: Change) -> None:
+        self.change = change
+        super().__init__(("127.0.0.1", 0), _Handler)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -39,8 +58,9 @@ class _Handler(BaseHTTPRequestHandler):
     wbufsize = -1  # one packet an answer: two of them would wait for each other (Nagle, delayed acknowledgements)
 
     def do_POST(self) -> None:
+        assert isinstance(self.server, _Server)
         review = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        body = json.dumps(patched(review)).encode()
+        body = json.dumps(answered(review, self.server.change)).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -52,13 +72,14 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def injector(cluster: Cluster, name: str) -> Iterator[None]:
-    """Serve it and register it in the cluster; the API server calls webhooks in the order of these names."""
+def injector(cluster: Cluster, name: str, change: Change = with_sidecar, *, again: bool = True) -> Iterator[None]:
+    """Serve it and register it in the cluster; the API server calls webhooks in the order of these names. `again`: it
+    is called once more where a later one has changed something.
+    """
     chain, key = cluster.certificates.server(f"injector-{name}", "127.0.0.1")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(chain, key)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.daemon_threads = True
+    server = _Server(change)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -72,7 +93,7 @@ def injector(cluster: Cluster, name: str) -> Iterator[None]:
                 "admissionReviewVersions": ["v1"],
                 "sideEffects": "None",
                 "failurePolicy": "Fail",
-                "reinvocationPolicy": "IfNeeded",
+                "reinvocationPolicy": "IfNeeded" if again else "Never",
                 "objectSelector": {"matchLabels": {LABEL: "true"}},
                 "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}],
                 "clientConfig": {

@@ -1,4 +1,4 @@
-"""What was decided before the node could do less, or for a pod that asks for more: what the agent does, and who is told."""
+"""What a node or a pod cannot have of what was decided or asked for: what the agent does then, and who is told."""
 
 from __future__ import annotations
 
