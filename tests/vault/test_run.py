@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from tests.unit.cli.run.commanded import Commanded, commanded, ran
-from tests.unit.cli.run.supervised import python, until
+from tests.unit.cli.run.supervised import memory, python, until
 from tests.vault.doors import SUBJECT
 from tests.vault.harness.logins import AppRoleAuth, JwtAuth
 from tests.vault.harness.postgres import Postgres
@@ -114,19 +114,6 @@ def test_the_token_is_in_no_process_that_the_command_may_look_into(vault: VaultS
         one.tell()
         assert one.status() == 0
         assert one.warns.text == ""
-
-
-def memory(pid: int) -> bytes:
-    """All that a process may write of its memory."""
-    pieces = []
-    with open(f"/proc/{pid}/mem", "rb", buffering=0) as opened:
-        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-            span, rights = line.split()[:2]
-            if rights.startswith("rw"):
-                start, end = (int(part, 16) for part in span.split("-"))
-                opened.seek(start)
-                pieces.append(opened.read(end - start))
-    return b"".join(pieces)
 
 
 def test_the_token_of_vault_login_is_found_and_kept_alive(vault: VaultServer, kv: str, tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def login_of(environment: Mapping[str, str], options: Options) -> Login:
         raise Invalid([Problem("--vault-mount", "is where to log in, and nothing says as whom", "add --vault-role")])
     auth = Auth(method=VaultMethod.APP_ROLE, mount="approle", credential="none")
     _check("", auth, namespace)
-    given, home = environment.get(TOKEN, "").strip(), environment.get("HOME", "")
+    given, home = environment.get(TOKEN, "").strip(), environment.get("HOME") or "/"
 
     def token() -> str:
         return _plain(given, TOKEN) if given else token_in(Path(home) / TOKEN_FILE)

@@ -121,8 +121,12 @@ class Resolver:
         if lacking := secret.lacking(version):
             for problem in lacking.values():
                 say(f"{problem}; the last version stays")
-        elif self._take(secret, version):
-            self._flush()
+            return
+        try:
+            if self._take(secret, version):
+                self._flush()
+        except OSError as error:
+            say(f"{secret.names}: the new value cannot be held ({said(error)}); the last one stays")
 
     def failed(self, secret: Secret, problem: str) -> None:
         """It cannot be read now."""
@@ -130,13 +134,14 @@ class Resolver:
             say(f"{secret.names} ({secret.references[0]}): {in_our_words(problem)}; the last value stays")
 
     def _take(self, secret: Secret, version: SecretVersion) -> bool:
+        """Have what changed ready to be sent. Whether anything did. Raises OSError where it cannot be held."""
         values = {one.name: version.values[one.key] for one in secret.references}
         changed = {name: value for name, value in values.items() if self._shown.get(name) != value}
-        for name, value in changed.items():
-            self._shown[name] = value
+        for name, sealed in {name: Sealed(value) for name, value in changed.items()}.items():
             if name in self._pending:
                 self._pending.pop(name).close()
-            self._pending[name] = Sealed(value)
+            self._pending[name] = sealed
+        self._shown |= changed
         if changed:
             self._labels.append((self._number + 1, secret, version.label))
         return bool(changed)

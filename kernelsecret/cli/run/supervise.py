@@ -108,6 +108,8 @@ class Supervisor:
     def _told(self) -> None:
         message, fds = receive(self._end)
         match message:
+            case Values() if len(fds) != len(message.names):
+                self._overfull(fds)
             case Values():
                 self._number = message.number
                 for name, fd in zip(message.names, fds, strict=True):
@@ -122,6 +124,14 @@ class Supervisor:
                     self._status = Status.NOT_STARTED
                 elif self._status is None:
                     say("the process that reads secrets has ended: no value will change any more; restart this one")
+
+    def _overfull(self, fds: Sequence[int]) -> None:
+        """The kernel could not open all that came."""
+        for fd in fds:
+            os.close(fd)
+        say("not all values can be held: raise the limit of open files (RLIMIT_NOFILE) above twice their number")
+        if self._life.is_waiting:
+            self._status = Status.NOT_STARTED
 
     def _put(self, name: str, fd: int) -> None:
         if name in self._slots:

@@ -165,6 +165,19 @@ def children(pid: int) -> list[int]:
         return []
 
 
+def memory(pid: int) -> bytes:
+    """All that a process may write of its memory."""
+    pieces = []
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as opened:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            span, rights = line.split()[:2]
+            if rights.startswith("rw"):
+                start, end = (int(part, 16) for part in span.split("-"))
+                opened.seek(start)
+                pieces.append(opened.read(end - start))
+    return b"".join(pieces)
+
+
 def until(holds: Callable[[], object], what: str, within_s: float = BOUND_S) -> None:
     """Look again and again at something that has no event of ours."""
     deadline = time.monotonic() + within_s

@@ -235,3 +235,23 @@ def test_a_command_goes_on_where_nobody_reads_what_we_say() -> None:
         assert one.process.stdin is not None
         one.process.stdin.close()
         assert one.process.wait(20) == 6
+
+
+def test_more_values_than_files_may_be_open_start_nothing_and_change_nothing() -> None:
+    def few() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (24, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+    many = {f"A{number}": b"1" for number in range(40)}
+    with supervised(["echo", "ran"], preexec_fn=few, stderr=subprocess.PIPE) as one:
+        assert one.show(**many).status() == 125
+        assert one.process.stderr is not None
+        assert b"raise the limit of open files" in one.process.stderr.read()
+    with supervised(["sh", "-c", "echo ready; read line; cat $A"], preexec_fn=few, stdin=subprocess.PIPE) as one:
+        one.show(A=b"first")
+        assert one.says.line() == "ready"
+        one.show(A=b"second", **many)
+        assert one.process.stdin is not None
+        one.process.stdin.close()
+        assert one.status() == 0
+        assert one.process.stdout is not None
+        assert one.process.stdout.read() == b"first"
