@@ -1,14 +1,22 @@
-"""A command whose flags are a daemon's settings."""
+"""What flags of several commands have in common; and a command whose flags are a daemon's settings."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
 from typing import Any
 
 import typer
 
 from telemetry.options import Option
+
+
+class Output(StrEnum):
+    """For people, or for programs."""
+
+    TABLE = "table"
+    JSON = "json"
 
 
 def with_flags(

@@ -9,12 +9,10 @@ from typing import Annotated
 
 import typer
 
-from kernelsecret.cli import agent_command, webhook_command
+from kernelsecret.cli import agent_command, run_command, webhook_command
 from kernelsecret.cli.failures import CommandError, Exit, from_os, leave, need_root, say
-from kernelsecret.cli.run import help as run_help
-from kernelsecret.cli.run.plan import Pass
+from kernelsecret.cli.flags import Output
 from kernelsecret.errors import KernelSecretError
-from kernelsecret.interceptor import VaultMethod
 from kernelsecret.names import HOST_WEBHOOK
 
 app = typer.Typer(
@@ -29,26 +27,12 @@ app = typer.Typer(
 )
 
 
-class Output(StrEnum):
-    """For people, or for programs."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
 class EngineChoice(StrEnum):
     """Which engine is shown."""
 
     AUTO = "auto"
     ITER = "iter"
     TMPFS = "tmpfs"
-
-
-class JwtMethod(StrEnum):
-    """Which of Vault's auth methods takes a signed token."""
-
-    KUBERNETES = "kubernetes"
-    JWT = "jwt"
 
 
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="For people, or for programs.")]
@@ -60,6 +44,13 @@ SocketOption = Annotated[
 app.command(name="agent", short_help="Run the node agent.", help=agent_command.HELP, epilog=agent_command.EPILOG)(
     agent_command.command()
 )
+app.command(
+    name="run",
+    short_help="Run a command with its secrets, without a cluster.",
+    help=run_command.HELP,
+    epilog=run_command.EPILOG,
+    context_settings={"allow_interspersed_args": False},
+)(run_command.run)
 app.command(
     name="webhook",
     short_help="Run the admission webhook.",
@@ -235,61 +226,6 @@ def push(
             as_json=output is Output.JSON,
         )
     )
-
-
-@app.command(
-    short_help="Run a command with its secrets, without a cluster.",
-    context_settings={"allow_interspersed_args": False},
-    epilog=run_help.EPILOG,
-    help=run_help.HELP,
-)
-def run(
-    command: Annotated[
-        list[str] | None, typer.Argument(help="What to run; its status is ours.", metavar="COMMAND [ARGS]")
-    ] = None,
-    names: Annotated[
-        str,
-        typer.Option(
-            help="Only these variables are references, with commas. Else: by their beginning.", metavar="NAMES"
-        ),
-    ] = "",
-    by: Annotated[
-        Pass, typer.Option("--pass", help="memfd: can be opened again and shows the new value. pipe: once.")
-    ] = Pass.MEMFD,
-    on_change: Annotated[
-        str, typer.Option(help="none, signal:SIGHUP (or another), restart or exit.", metavar="ACTION")
-    ] = "none",
-    poll_interval: Annotated[str, typer.Option(help="Between two looks at Vault.", metavar="DURATION")] = "1s",
-    grace: Annotated[
-        str, typer.Option(help="From SIGTERM to SIGKILL, for restart and exit.", metavar="DURATION")
-    ] = "10s",
-    group: Annotated[
-        bool, typer.Option("--group", "-g", help="Signals go to all of COMMAND's process group, not to it alone.")
-    ] = False,
-    vault_role: Annotated[
-        str, typer.Option(help="Log in as this role with the token of --vault-jwt-file.", show_default=False)
-    ] = "",
-    vault_auth: Annotated[JwtMethod, typer.Option(help="The method of that login.")] = JwtMethod.KUBERNETES,
-    vault_mount: Annotated[
-        str, typer.Option(help="Where the auth method is mounted, if not at its default.", show_default=False)
-    ] = "",
-    vault_jwt_file: Annotated[
-        Path, typer.Option(help="A service-account token, or another signed one; read at each login.")
-    ] = Path("/var/run/secrets/kubernetes.io/serviceaccount/token"),
-    vault_approle: Annotated[
-        Path | None, typer.Option(help="Log in by this folder's role-id and secret-id.", metavar="FOLDER")
-    ] = None,
-    check: Annotated[bool, typer.Option("--check", help="Resolve all, say what was found, and start nothing.")] = False,
-    output: Annotated[Output, typer.Option("--output", "-o", help="Of --check.")] = Output.TABLE,
-) -> None:
-    from kernelsecret.cli.run import command as run_command
-    from kernelsecret.cli.run.login import Options
-
-    login = Options(vault_role, VaultMethod(vault_auth.value), vault_mount, vault_jwt_file, vault_approle)
-    asked = run_command.Asked(names, by, on_change, poll_interval, grace, group, login)
-    if check:
-        leave(run_command.check(asked, as_json=output is Output.JSON))
-    leave(run_command.run(command or [], asked))
 
 
 @app.command(
