@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import msgspec
 from kernelsecret.interceptor import SecretInterceptor
 from kernelsecret.names import VOLUME_NAME
 from kernelsecret.validation import read_interceptor
+from tests.needs import need
 from tests.unit.webhook.json_patch import apply
 from tests.vault.harness.agent_pod import AgentPod
 from tests.vault.harness.logins import JwtAuth
@@ -91,6 +93,7 @@ def running(
     **settings: Any,
 ) -> Iterator[AgentPod]:
     """A pod whose containers are not started yet; all that were end with the block."""
+    need(os.geteuid() == 0, "root, for mount namespaces")
     made = AgentPod(folder, patched(given or pod(), wanted, settings_of(vault, **settings)), token)
     try:
         yield made
@@ -102,6 +105,11 @@ def may(vault: VaultServer, jwt: JwtAuth, *rules: str, **settings: Any) -> str:
     """A token of the pod's account, which ROLE gives these rights."""
     jwt.add_role(ROLE, SUBJECT, vault.policy(*rules), **settings)
     return jwt.token(SUBJECT)
+
+
+def rotate(vault: VaultServer, kv: str, **data: Any) -> None:
+    """Write the secret `db` anew."""
+    vault.write(f"{kv}/data/db", data=data)
 
 
 def file(path: str, key: str = "", **more: Any) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,6 @@ import pytest
 from kernelsecret.names import VOLUME_NAME
 from tests.apiserver.harness.processes import Process
 from tests.apiserver.harness.waiting import until
-from tests.needs import need
 from tests.vault.agent_pods import PATH, USER, file, interceptor, may, pod, running, secret
 from tests.vault.harness.agent_pod import AgentPod, children
 from tests.vault.harness.logins import JwtAuth
@@ -27,11 +25,6 @@ sleep 600 &
 echo ready
 while :; do wait; done
 """
-
-
-@pytest.fixture(autouse=True)
-def _root() -> None:
-    need(os.geteuid() == 0, "root, for mount namespaces")
 
 
 def two_containers() -> dict[str, Any]:
