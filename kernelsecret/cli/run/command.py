@@ -45,8 +45,6 @@ def run(command: Sequence[str], asked: Asked) -> int:
     if prepared is None:
         return Status.NOT_STARTED
     found, login = prepared
-    if not found:
-        say("no variable of the environment is a reference (vault: or file:): COMMAND gets it as it is")
     environment.pop(os.fsencode(TOKEN), None)
     return _become_two(command, found, login, environment, (change, poll_s, grace_s), asked)
 
@@ -128,6 +126,8 @@ def _prepared(environment: Mapping[bytes, bytes], asked: Asked) -> tuple[tuple[R
         say(str(problem))
     if problems:
         return None
+    if not found:
+        say("no variable of the environment is a reference (vault: or file:)")
     try:
         login = login_of(texts, asked.login) if any(one.scheme == VAULT for one in found) else None
     except (Refused, Invalid) as refusal:

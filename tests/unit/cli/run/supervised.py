@@ -183,7 +183,7 @@ def until(holds: Callable[[], object], what: str, within_s: float = BOUND_S) -> 
     deadline = time.monotonic() + within_s
     while not holds():
         assert time.monotonic() < deadline, f"in vain waited until {what}"
-        os.sched_yield()
+        time.sleep(0.002)
 
 
 def python(script: str) -> list[str]:
