@@ -96,3 +96,26 @@ def _pair(made: AgentPod) -> bool:
     certificate, key = made.shows("tls.crt") or b"", made.shows("tls.key") or b""
     same = x509.load_pem_x509_certificate(certificate).public_key() == load_pem_private_key(key, None).public_key()
     return same and (made.shows("bundle") or b"").startswith(certificate)
+
+
+def test_all_keys_of_a_secret_are_shown_also_where_no_file_names_one(
+    vault: VaultServer, kv: str, jwt: JwtAuth, tmp_path: Path
+) -> None:
+    rotate(vault, kv, b="2", a="1")
+    token = may(vault, jwt, f"{kv}/data/*: read")
+    wanted = interceptor(secret(jwt, f"{kv}/data/db", file("all", template="{{ . | json }}")))
+    with running(tmp_path / "pod", vault, token, wanted) as made:
+        init = made.init()
+        assert init.wait() == 0, init.tail()
+        assert made.shows("all") == b'{"a":"1","b":"2"}'
+
+
+def test_a_version_that_was_destroyed_is_no_secret(vault: VaultServer, kv: str, jwt: JwtAuth, tmp_path: Path) -> None:
+    rotate(vault, kv, password="first")
+    vault.write(f"{kv}/destroy/db", versions=[1])
+    token = may(vault, jwt, f"{kv}/data/*: read")
+    with running(tmp_path / "pod", vault, token, interceptor(secret(jwt, f"{kv}/data/db", file("password")))) as made:
+        init = made.init()
+        assert init.wait() == 1
+        assert "file 'password': the secret has no keys" in init.said()
+        assert list(made.files.iterdir()) == []
