@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from agent.sources.vault.errors import Kind
 from agent.vault_ref import Identity
 from kernelsecret.interceptor import VaultMethod
 from tests.apiserver.harness.cluster import Cluster
+from tests.unit.cli.run.commanded import ran
 from tests.vault.doors import Door, identity, opened, refused, settings_for
 from tests.vault.harness.logins import KubernetesAuth
 from tests.vault.harness.server import VaultServer, new_path
@@ -96,3 +98,19 @@ async def test_each_refusal_names_the_field_to_change(
         assert words in error.why
         assert error.fix
         assert token not in str(error)
+
+
+def test_one_command_without_the_product_logs_in_as_its_pod(vault: VaultServer, shop: Shop, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    login = ("--vault-role", "web", "--vault-mount", shop.auth.mount, "--vault-jwt-file", file)
+    show = ("--", "sh", "-c", 'cat "$A"')
+    given = {"A": f"vault:{shop.kv}/data/app#password", "VAULT_ADDR": vault.url, "VAULT_CACERT": str(vault.ca_file)}
+    file.write_text(shop.cluster.token(shop.namespace, "web", audience="vault"))
+    done = ran(*login, *show, **given)
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert done.stdout == vault.read(f"{shop.kv}/data/app")["data"]["data"]["password"]
+    file.write_text(shop.cluster.token(shop.namespace, "web", audience="another"))
+    done = ran(*login, *show, **given)
+    assert (done.stdout, done.returncode) == ("", 125)
+    assert "--vault-jwt-file: the role 'web'" in done.stderr
+    assert "is not for tokens of the audience 'another'" in done.stderr

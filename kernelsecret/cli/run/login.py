@@ -99,9 +99,11 @@ def login_of(environment: Mapping[str, str], options: Options) -> Login:
         _check("", auth, namespace)
         return Login(settings, Credentials(), lambda one: vault_ref(_source(one, "", auth, namespace), "", ""))
     if options.role:
-        auth = Auth(method=options.method, mount=options.mount or MOUNTS[options.method])
+        jwt = jwt_in(options.jwt_file)
+        mount = options.mount or MOUNTS[options.method]
+        auth = Auth(method=options.method, mount=mount, audience=audience_of(jwt))
         _check(options.role, auth, namespace)
-        owner, account = subject_of(jwt_in(options.jwt_file))
+        owner, account = subject_of(jwt)
         return Login(
             settings,
             _Own(lambda: jwt_in(options.jwt_file)),
@@ -143,12 +145,25 @@ def jwt_in(path: Path) -> str:
 
 def subject_of(jwt: str) -> tuple[str, str]:
     """Namespace and name of the account whose token it is, for messages; nothing is believed of it."""
-    try:
-        claims = msgspec.json.decode(base64.urlsafe_b64decode(jwt.split(".")[1] + "=="), type=dict[str, object])
-    except (IndexError, binascii.Error, msgspec.DecodeError, ValueError):
+    claims = _claims(jwt)
+    if claims is None:
         return "unknown", "token"
     parts = str(claims.get("sub", "")).removeprefix("system:serviceaccount:").split(":")
     return (parts[0], parts[1]) if len(parts) == 2 else ("user", parts[0] or "token")
+
+
+def audience_of(jwt: str) -> str:
+    """Whom it is for, as far as it says, for messages."""
+    found = (_claims(jwt) or {}).get("aud")
+    first = found[0] if isinstance(found, list) and found else found
+    return first if isinstance(first, str) and first else Auth().audience
+
+
+def _claims(jwt: str) -> dict[str, object] | None:
+    try:
+        return msgspec.json.decode(base64.urlsafe_b64decode(jwt.split(".")[1] + "=="), type=dict[str, object])
+    except (IndexError, binascii.Error, msgspec.DecodeError, ValueError):
+        return None
 
 
 def _source(reference: Reference, role: str, auth: Auth, namespace: str) -> VaultSource:

@@ -10,7 +10,7 @@ import pytest
 
 from agent.sources.vault import settings as agents
 from agent.vault_ref import request_of
-from kernelsecret.cli.run.login import Login, Options, in_our_words, login_of, subject_of
+from kernelsecret.cli.run.login import Login, Options, audience_of, in_our_words, login_of, subject_of
 from kernelsecret.cli.run.references import Reference
 from kernelsecret.errors import Refused
 from kernelsecret.interceptor import VaultMethod
@@ -86,6 +86,13 @@ def test_whose_a_token_is_is_said_where_it_says_so(token: str, subject: tuple[st
 
 
 @pytest.mark.parametrize(
+    ("claim", "audience"), [("https://a", "https://a"), (["b", "c"], "b"), ([], "vault"), (7, "vault")]
+)
+def test_whom_a_token_is_for_is_said_where_it_says_so(claim: object, audience: str) -> None:
+    assert audience_of(jwt({"aud": claim})) == audience
+
+
+@pytest.mark.parametrize(
     ("variables", "said"),
     [
         ({"VAULT_ADDR": "http://vault.example.com"}, "VAULT_ADDR: 'http://vault.example.com' would send tokens"),
@@ -108,8 +115,11 @@ def test_a_setting_of_vault_that_cannot_be_used_is_named(variables: dict[str, st
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (Options(role="a b"), "--vault-role: 'a b' is not the name of a role"),
-        (Options(role="app", mount="auth/jwt"), "--vault-mount: 'auth/jwt' begins with 'auth/'"),
+        (Options(role="a b", jwt_file=Path("/etc/hostname")), "--vault-role: 'a b' is not the name of a role"),
+        (
+            Options(role="app", mount="auth/jwt", jwt_file=Path("/etc/hostname")),
+            "--vault-mount: 'auth/jwt' begins with 'auth/'",
+        ),
         (Options(role="app", jwt_file=Path("/nonexistent/token")), "/nonexistent/token: cannot be read"),
         (Options(mount="jwt"), "--vault-mount: is where to log in, and nothing says as whom; add --vault-role"),
         (Options(role="app", approle=Path("/x")), "--vault-role: goes with a token, and --vault-approle is given"),
