@@ -9,7 +9,7 @@ enum { AT_SYMLINK_NOFOLLOW = 0x100 };
  * take that with AT_EMPTY_PATH. */
 static inline int is_elsewhere(int result, const char *path, char *there)
 {
-	if (!paths_ready() || !paths.has_overlay || !path || (result && !path_was_read(errno_get())))
+	if (!paths_ready() || !known.paths.has_overlay || !path || (result && !path_was_read(errno_get())))
 		return 0;
 	return paths_redirected(path, there) != NULL;
 }
@@ -20,7 +20,7 @@ static inline int is_elsewhere(int result, const char *path, char *there)
 	{ \
 		int (*next) types = (int (*) types)next_of(NEXT_##name); \
 		char there[NAME_BYTES]; \
-		int before = errno_get(), error, result = next ? CALL : (int)answered(RAW); \
+		int before = errno_kept(), error, result = next ? CALL : (int)answered(RAW); \
 		if (likely(!(ASKED) || !is_elsewhere(result, path, there))) \
 			return result; \
 		error = errno_get(); \

@@ -55,24 +55,29 @@ static __attribute__((no_sanitize("address", "thread"))) uint32_t alike_until(co
 	return at;
 }
 
-const struct entry *paths_match(const char *path, const char **rest)
+HOT const struct entry *paths_match(const char *path, const char **rest)
 {
 	const struct entry *best = NULL;
 	uint32_t alike = 0; /* bytes that are in the path and in the entry before */
+	int unplain = 0;
 
 	/* Once over all entries: what an entry shares with the one before is not compared again. */
-	for (uint32_t i = 0; i < paths.count; i++) {
-		const char *entry = path_entries[i].path, *left = NULL;
-		uint32_t at = path_entries[i].shared < alike ? path_entries[i].shared : alike;
+	for (uint32_t i = 0; i < known.paths.count; i++) {
+		const struct entry *entry = &known.entries[i];
+		const char *left = NULL;
 
-		alike = at = alike_until(path, entry, at, path_entries[i].bytes);
-		if (!entry[at] && (path[at] == '/' || !path[at]))
-			left = next_part(path + at);
-		else if (unlikely(is_unplain(path, at)))
-			left = below(path, entry);
+		/* Otherwise it differs where the one before did. */
+		if (entry->shared <= alike) {
+			alike = alike_until(path, entry->path, entry->shared, entry->bytes);
+			unplain = is_unplain(path, alike);
+			if (alike == entry->bytes && (path[alike] == '/' || !path[alike]))
+				left = next_part(path + alike);
+		}
+		if (unlikely(unplain) && !left)
+			left = below(path, entry->path);
 		/* The longest entry leaves the least. */
 		if (left && (!best || left > *rest)) {
-			best = &path_entries[i];
+			best = entry;
 			*rest = left;
 		}
 	}

@@ -53,7 +53,7 @@ struct search {
 #define FUNCTION_NAME(name) #name,
 static const char *const function_names[FUNCTION_COUNT] = { FUNCTIONS(FUNCTION_NAME) };
 
-any_function *next_functions[FUNCTION_COUNT];
+struct known known;
 static uint8_t missing[FUNCTION_COUNT];
 
 static int same(const char *a, const char *b)
@@ -146,7 +146,7 @@ static void look_sysv(const struct tables *tables, struct search *search)
 
 static int is_the_shim(const struct object *object)
 {
-	uint64_t here = (uint64_t)next_functions;
+	uint64_t here = (uint64_t)&known;
 
 	for (unsigned i = 0; i < object->segment_count; i++) {
 		const Segment *segment = &object->segments[i];
@@ -191,7 +191,7 @@ SLOW any_function *next_find(enum function function)
 	dl_iterate_phdr(look_in, &search);
 	any_function *found = search.found ? search.found : search.hidden;
 	if (found)
-		__atomic_store_n(&next_functions[function], found, __ATOMIC_RELAXED);
+		__atomic_store_n(&known.next[function], found, __ATOMIC_RELAXED);
 	else
 		__atomic_store_n(&missing[function], 1, __ATOMIC_RELAXED);
 	return found;

@@ -61,63 +61,70 @@ static SLOW int opened_ours(int fd, const struct entry *entry, const char *rest,
 	return fd;
 }
 
-static int may_be_ours(int fd, int dirfd, const char *path, int flags, const struct entry **entry, const char **rest)
-{
-	if (!paths_ready() || !paths.count || !only_reads(flags) || (fd < 0 && !path_was_read(errno_get())))
-		return 0;
-	if (likely(path[0] == '/'))
-		return (*entry = paths_of(path, rest)) != NULL;
-	return fd >= 0 && unlikely(held_name(dirfd) & HELD_FOLDER);
-}
-
-int opened(int fd, int dirfd, const char *path, int flags, int errno_before)
+SLOW int opened(int fd, int dirfd, const char *path, int flags, int errno_before)
 {
 	const struct entry *entry = NULL;
 	const char *rest = NULL;
 
 	if (fd >= 0)
 		held_forget(fd);
-	if (likely(!may_be_ours(fd, dirfd, path, flags, &entry, &rest)))
+	if (!paths_ready() || !only_reads(flags) || (fd < 0 && !path_was_read(errno_get())))
+		return fd;
+	if (path[0] == '/')
+		entry = paths_of(path, &rest);
+	if (!entry && (path[0] == '/' || fd < 0 || !(held_name(dirfd) & HELD_FOLDER)))
 		return fd;
 	return opened_ours(fd, entry, rest, dirfd, path, flags, errno_before);
+}
+
+/* Whether an open that has succeeded is nothing to us, as most are: in each function itself, since it must cost little. */
+static inline int is_not_ours(int fd, int dirfd, const char *path)
+{
+	const char *rest;
+
+	if (!paths_ready() || !known.paths.count)
+		return 1;
+	if (fd < 0 || held_name(fd))
+		return 0;
+	return path[0] == '/' ? !paths_of(path, &rest) : !(held_name(dirfd) & HELD_FOLDER);
 }
 
 /* With three arguments, not variadic: the calling conventions of both architectures pass them alike. */
 #define OPEN(name) \
 	TAKEN int name(const char *path, int flags, unsigned mode) \
 	{ \
-		int before = errno_get(); \
+		int before = errno_kept(); \
 		int (*next)(const char *, int, ...) = (int (*)(const char *, int, ...))next_of(NEXT_##name); \
 		int fd = likely(next) ? next(path, flags, mode) \
 				      : (int)answered(raw(NR_OPENAT, AT_FDCWD, (long)path, flags, mode, 0, 0)); \
-		return opened(fd, AT_FDCWD, path, flags, before); \
+		return likely(is_not_ours(fd, AT_FDCWD, path)) ? fd : opened(fd, AT_FDCWD, path, flags, before); \
 	}
 #define OPENAT(name) \
 	TAKEN int name(int dirfd, const char *path, int flags, unsigned mode) \
 	{ \
-		int before = errno_get(); \
+		int before = errno_kept(); \
 		int (*next)(int, const char *, int, ...) = (int (*)(int, const char *, int, ...))next_of(NEXT_##name); \
 		int fd = likely(next) ? next(dirfd, path, flags, mode) \
 				      : (int)answered(raw(NR_OPENAT, dirfd, (long)path, flags, mode, 0, 0)); \
-		return opened(fd, dirfd, path, flags, before); \
+		return likely(is_not_ours(fd, dirfd, path)) ? fd : opened(fd, dirfd, path, flags, before); \
 	}
 /* The fortified forms: the host's ends the program where a mode is needed and not given, so it is always called. */
 #define OPEN_2(name) \
 	TAKEN int name(const char *path, int flags) \
 	{ \
-		int before = errno_get(); \
+		int before = errno_kept(); \
 		int (*next)(const char *, int) = (int (*)(const char *, int))next_of(NEXT_##name); \
 		int fd = likely(next) ? next(path, flags) \
 				      : (int)answered(raw_openat(AT_FDCWD, path, flags)); \
-		return opened(fd, AT_FDCWD, path, flags, before); \
+		return likely(is_not_ours(fd, AT_FDCWD, path)) ? fd : opened(fd, AT_FDCWD, path, flags, before); \
 	}
 #define OPENAT_2(name) \
 	TAKEN int name(int dirfd, const char *path, int flags) \
 	{ \
-		int before = errno_get(); \
+		int before = errno_kept(); \
 		int (*next)(int, const char *, int) = (int (*)(int, const char *, int))next_of(NEXT_##name); \
 		int fd = likely(next) ? next(dirfd, path, flags) : (int)answered(raw_openat(dirfd, path, flags)); \
-		return opened(fd, dirfd, path, flags, before); \
+		return likely(is_not_ours(fd, dirfd, path)) ? fd : opened(fd, dirfd, path, flags, before); \
 	}
 
 OPEN(open)
@@ -131,7 +138,7 @@ OPENAT_2(__openat64_2)
 
 TAKEN Folder *opendir(const char *path)
 {
-	int before = errno_get();
+	int before = errno_kept();
 	Folder *(*next)(const char *) = (Folder * (*)(const char *)) next_of(NEXT_opendir);
 	int (*number)(Folder *) = (int (*)(Folder *))next_of(NEXT_dirfd);
 	int (*close)(Folder *) = (int (*)(Folder *))next_of(NEXT_closedir);
@@ -175,7 +182,7 @@ TAKEN Folder *opendir(const char *path)
 		const char *there = NULL; \
 		if (!next) \
 			return (int)answered(-ENOSYS); \
-		if (paths_ready() && paths.has_overlay && path_is_readable(path)) \
+		if (paths_ready() && known.paths.has_overlay && path_is_readable(path)) \
 			there = paths_redirected(path, name); \
 		return next(there && is_folder(there) ? there : path, list, filter, order); \
 	}

@@ -9,8 +9,6 @@ static const char VARIABLE[] = "KERNELSECRET_SHIM_PATHS=";
 
 enum { POOL_BYTES = 32768, NOT_READ = 0, BEING_READ = 1, THERE = 2 };
 
-struct paths paths;
-struct entry path_entries[MOST_ENTRIES];
 static char pool[POOL_BYTES + 8]; /* entries are read by words */
 static uint32_t pool_used;
 
@@ -48,11 +46,16 @@ static const char *keep(const char *text, uint32_t bytes)
 	return kept;
 }
 
+static void may_begin(char second)
+{
+	known.paths.begins[(unsigned char)second / 32] |= 1u << ((unsigned char)second % 32);
+}
+
 static void add(const char *path, uint32_t path_bytes, const char *live, uint32_t live_bytes)
 {
-	struct entry *entry = &path_entries[paths.count];
+	struct entry *entry = &known.entries[known.paths.count];
 
-	if (paths.count == MOST_ENTRIES || !path_bytes || !(path = keep(path, path_bytes)))
+	if (known.paths.count == MOST_ENTRIES || !path_bytes || !(path = keep(path, path_bytes)))
 		return;
 	entry->path = path;
 	entry->live = NULL;
@@ -61,14 +64,14 @@ static void add(const char *path, uint32_t path_bytes, const char *live, uint32_
 		return;
 	if (live) {
 		entry->live_bytes = live_bytes;
-		paths.has_overlay = 1;
+		known.paths.has_overlay = 1;
 	}
 	entry->bytes = path_bytes;
 	entry->shared = 0;
-	while (paths.count && path[entry->shared] && path[entry->shared] == entry[-1].path[entry->shared])
+	while (known.paths.count && path[entry->shared] && path[entry->shared] == entry[-1].path[entry->shared])
 		entry->shared++;
-	paths.begins[(unsigned char)path[1]] = 1;
-	paths.count++;
+	may_begin(path[1]);
+	known.paths.count++;
 }
 
 /* The same folder by its real name: /var/run is a link in most images, and some programs resolve it first. */
@@ -89,11 +92,11 @@ static void add_real(const char *path)
 	raw_close((int)fd);
 	if (bytes > 0 && bytes < NAME_BYTES && plain(real, real + bytes) == bytes) {
 		const char *rest;
-		const struct entry *known;
+		const struct entry *same;
 
 		real[bytes] = 0;
-		known = paths_of(real, &rest);
-		if (!known || *rest)
+		same = paths_of(real, &rest);
+		if (!same || *rest)
 			add(real, (uint32_t)bytes, NULL, 0);
 	}
 }
@@ -105,11 +108,11 @@ static void read_entry(const char *text, const char *end)
 	while (sign < end && *sign != '=')
 		sign++;
 	if (sign == end) {
-		uint32_t bytes = plain(text, end), before = paths.count;
+		uint32_t bytes = plain(text, end), before = known.paths.count;
 
 		add(text, bytes, NULL, 0);
-		if (paths.count > before)
-			add_real(path_entries[before].path);
+		if (known.paths.count > before)
+			add_real(known.entries[before].path);
 		return;
 	}
 	for (const char *more = sign + 1; more < end; more++)
@@ -129,9 +132,10 @@ SLOW int paths_read(void)
 	 * thread reads it, or this one in what a signal interrupted, nothing is ours: it is not waited for. */
 	if (!&environ || !environ)
 		return 0;
-	if (!__atomic_compare_exchange_n(&paths.state, &state, BEING_READ, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+	if (!__atomic_compare_exchange_n(&known.paths.state, &state, BEING_READ, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
 		return state == THERE;
-	paths.begins['/'] = paths.begins['.'] = 1;
+	may_begin('/');
+	may_begin('.');
 	for (char **one = environ; *one && !value; one++) {
 		unsigned i = 0;
 
@@ -148,6 +152,6 @@ SLOW int paths_read(void)
 		read_entry(value, end);
 		value = *end ? end + 1 : end;
 	}
-	__atomic_store_n(&paths.state, THERE, __ATOMIC_RELEASE);
+	__atomic_store_n(&known.paths.state, THERE, __ATOMIC_RELEASE);
 	return 1;
 }

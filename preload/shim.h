@@ -7,7 +7,8 @@
 
 #include "raw.h"
 
-#define TAKEN __attribute__((visibility("default")))
+#define HOT __attribute__((hot))
+#define TAKEN __attribute__((visibility("default"), hot))
 #define SLOW __attribute__((noinline, cold))
 #define unlikely(x) __builtin_expect(!!(x), 0)
 #define likely(x) __builtin_expect(!!(x), 1)
@@ -36,14 +37,40 @@ enum function { FUNCTIONS(FUNCTION_NUMBER) FUNCTION_COUNT };
 
 typedef void any_function(void);
 
-extern any_function *next_functions[FUNCTION_COUNT];
+/* --- What every call looks at, on one page of memory: after a system call, each other page costs as much as the rest */
+
+enum { MOST_ENTRIES = 64 };
+
+struct entry {
+	const char *path;    /* absolute, plain, without a slash at its end */
+	const char *live;    /* where it is found instead; NULL for what is live itself */
+	uint32_t live_bytes; /* strlen(live), or of path */
+	uint32_t bytes;      /* strlen(path) */
+	uint32_t shared;     /* bytes at its beginning that the entry before has too */
+};
+
+/* All that a call which is not ours needs to know of them, in one line of the cache. */
+struct paths {
+	uint32_t state; /* 0 not read, 1 being read, 2 there */
+	uint32_t count;
+	uint32_t has_overlay;
+	uint32_t begins[8]; /* a bit for each second byte of a path with which an entry may begin */
+} __attribute__((aligned(64)));
+
+extern struct known {
+	struct paths paths;
+	any_function *next[FUNCTION_COUNT];
+	struct entry entries[MOST_ENTRIES];
+} __attribute__((aligned(4096))) known;
+
+_Static_assert(sizeof(struct known) == 4096, "one page");
 
 /* Finds it, and keeps it for the next time; NULL where no other object has it. Any thread, any signal handler. */
 any_function *next_find(enum function function);
 
 static inline any_function *next_of(enum function function)
 {
-	any_function *found = __atomic_load_n(&next_functions[function], __ATOMIC_RELAXED);
+	any_function *found = __atomic_load_n(&known.next[function], __ATOMIC_RELAXED);
 
 	return likely(found) ? found : next_find(function);
 }
@@ -83,41 +110,32 @@ static inline int path_was_read(int error)
 
 /* --- paths.c, match.c: which paths are live, and where others are found (KERNELSECRET_SHIM_PATHS) */
 
-enum { MOST_ENTRIES = 64 };
-
-struct entry {
-	const char *path;    /* absolute, plain, without a slash at its end */
-	const char *live;    /* where it is found instead; NULL for what is live itself */
-	uint32_t live_bytes; /* strlen(live), or of path */
-	uint32_t bytes;      /* strlen(path) */
-	uint32_t shared;     /* bytes at its beginning that the entry before has too */
-};
-
-struct paths {
-	uint32_t state; /* 0 not read, 1 being read, 2 there */
-	uint32_t count;
-	uint32_t has_overlay;
-	unsigned char begins[256]; /* by a path's second byte: whether an entry may begin so */
-};
-
-extern struct paths paths;
-extern struct entry path_entries[MOST_ENTRIES];
-
 /* Reads the variable, once. Whether it has been read. */
 int paths_read(void);
+
+static inline int paths_ready(void)
+{
+	return likely(__atomic_load_n(&known.paths.state, __ATOMIC_ACQUIRE) == 2) || paths_read();
+}
+
+/* What a call gives back to errno if LIVE's answer is taken after the first one has failed. */
+static inline int errno_kept(void)
+{
+	return paths_ready() && known.paths.has_overlay ? errno_get() : 0;
+}
 
 /* The entry that a readable absolute path is of or below (the longest), and in `rest` what comes after it. */
 const struct entry *paths_match(const char *path, const char **rest);
 
-static inline int paths_ready(void)
-{
-	return likely(__atomic_load_n(&paths.state, __ATOMIC_ACQUIRE) == 2) || paths_read();
-}
-
 /* The same, for what is mostly not ours. */
 static inline const struct entry *paths_of(const char *path, const char **rest)
 {
-	if (!paths.count || path[0] != '/' || !paths.begins[(unsigned char)path[1]])
+	unsigned char second;
+
+	if (!known.paths.count || path[0] != '/')
+		return NULL;
+	second = (unsigned char)path[1];
+	if (!(known.paths.begins[second / 32] >> (second % 32) & 1))
 		return NULL;
 	return paths_match(path, rest);
 }

@@ -40,7 +40,7 @@ static SLOW Stream *opened_there(Stream *(*next)(const char *, const char *), co
 	int error = errno_get();
 	char name[NAME_BYTES];
 
-	if (!path_was_read(error) || !paths_ready() || !paths.has_overlay || flags_of(mode) < 0 ||
+	if (!path_was_read(error) || !paths_ready() || !known.paths.has_overlay || flags_of(mode) < 0 ||
 	    !paths_redirected(path, name))
 		return NULL;
 	Stream *stream = next(name, mode);
@@ -59,7 +59,7 @@ static SLOW Stream *opened_there(Stream *(*next)(const char *, const char *), co
 #define FOPEN(name) \
 	TAKEN Stream *name(const char *path, const char *mode) \
 	{ \
-		int before = errno_get(); \
+		int before = errno_kept(); \
 		Stream *(*next)(const char *, const char *) = OF(name, Stream * (*)(const char *, const char *)); \
 		if (unlikely(!next)) { \
 			answered(-ENOSYS); \
@@ -88,7 +88,7 @@ static Stream *reopened(Stream *(*next)(const char *, const char *, Stream *), c
 	char name[NAME_BYTES];
 	const char *there = NULL;
 
-	if (path && paths_ready() && paths.has_overlay && flags_of(mode) >= 0) {
+	if (path && paths_ready() && known.paths.has_overlay && flags_of(mode) >= 0) {
 		long result = raw(NR_FACCESSAT, AT_FDCWD, (long)path, F_OK, 0, 0, 0);
 
 		if (!result || path_was_read((int)-result))
