@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from agent.credentials import NONE_AT_HAND
 from agent.delivery.volumes import Volumes
@@ -33,7 +33,7 @@ class PodEvents(Teller):
         self._writer, self._volumes, self._clock = writer, volumes, clock
         self._tokens_by_s = clock() + TOKENS_WITHIN_S
         self._down: set[SecretRef] = set()
-        self._not_shown: set[SecretRef] = set()
+        self._not_shown: dict[SecretRef, Collection[str] | None] = {}
         self._polled: dict[SecretRef, str] = {}
 
     def down(self, ref: SecretRef, why: str) -> None:
@@ -51,17 +51,17 @@ class PodEvents(Teller):
             self._down.discard(ref)
             self._tell(ref, EventReason.SOURCE_RECOVERED, f"{ref} can be read again", warning=False)
 
-    def not_shown(self, ref: SecretRef, why: str) -> None:
-        """A new version cannot be shown."""
-        self._not_shown.add(ref)
+    def not_shown(self, ref: SecretRef, why: str, behind: Collection[str] | None = None) -> None:
+        """A new version cannot be shown, by the volumes of these ids or by none."""
+        self._not_shown[ref] = behind
         note = f"a new version of {ref} cannot be shown, the last good one is served: {why}"
-        self._tell(ref, EventReason.ROTATION_FAILED, note, warning=True)
+        self._tell(ref, EventReason.ROTATION_FAILED, note, warning=True, to=behind)
 
     def shown(self, ref: SecretRef) -> None:
         """A new version is shown."""
         if ref in self._not_shown:
-            self._not_shown.discard(ref)
-            self._tell(ref, EventReason.ROTATION_RECOVERED, f"new versions of {ref} are shown again", warning=False)
+            note, to = f"new versions of {ref} are shown again", self._not_shown.pop(ref)
+            self._tell(ref, EventReason.ROTATION_RECOVERED, note, warning=False, to=to)
 
     def polled(self, ref: SecretRef, text: str) -> None:
         """It is read at intervals, because it cannot be watched."""
@@ -71,7 +71,7 @@ class PodEvents(Teller):
     def forget(self, ref: SecretRef) -> None:
         """Nobody shows it any more."""
         self._down.discard(ref)
-        self._not_shown.discard(ref)
+        self._not_shown.pop(ref, None)
         self._polled.pop(ref, None)
 
     def recorded(self, record: Record) -> None:
@@ -102,8 +102,11 @@ class PodEvents(Teller):
             for ref in {file.ref for file in state.plan.files} & self._polled.keys():
                 self._writer.tell(state.plan.pod, EventReason.POLLED, self._polled[ref], warning=True)
 
-    def _tell(self, ref: SecretRef, reason: EventReason, note: str, *, warning: bool) -> None:
-        for pod in {state.plan.pod for state in self._volumes.following(ref)}:
+    def _tell(
+        self, ref: SecretRef, reason: EventReason, note: str, *, warning: bool, to: Collection[str] | None = None
+    ) -> None:
+        following = [state.plan for state in self._volumes.following(ref)]
+        for pod in {plan.pod for plan in following if to is None or plan.volume_id in to}:
             self._writer.tell(pod, reason, note, warning=warning)
 
     def _say(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from agent.model import SecretRef
 
 
@@ -14,8 +16,8 @@ class Teller:
     def up(self, ref: SecretRef) -> None:
         """It can be read again."""
 
-    def not_shown(self, ref: SecretRef, why: str) -> None:
-        """A new version cannot be shown; the last good one is served."""
+    def not_shown(self, ref: SecretRef, why: str, behind: Collection[str] | None = None) -> None:
+        """A new version cannot be shown, by the volumes of these ids or by none; the last good one is served."""
 
     def shown(self, ref: SecretRef) -> None:
         """A new version is shown."""

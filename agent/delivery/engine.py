@@ -7,8 +7,19 @@ from typing import Protocol
 
 from agent.delivery.state import VolumeState
 from agent.model import EngineName, FilePlan, FileRead, SecretRef, SecretVersion, VolumePlan
+from kernelsecret.errors import Refused
 
 Versions = Mapping[SecretRef, SecretVersion]
+
+
+class BehindError(Refused):
+    """Some volumes could not be given a new version, and show their last; all others show it. `changed` are the keys
+    whose value changed in those, `volume_ids` the ones that are behind. No volume is named in its words: the pods of
+    all of them may hear it."""
+
+    def __init__(self, why: Refused, volume_ids: Iterable[str], changed: Iterable[str]) -> None:
+        super().__init__(why.code, why.field, why.why, why.fix)
+        self.volume_ids, self.changed = tuple(volume_ids), frozenset(changed)
 
 
 class Engine(Protocol):
@@ -31,7 +42,8 @@ class Engine(Protocol):
         """Take the volume away, however far it had come. Idempotent."""
 
     def rotate(self, version: SecretVersion, volumes: Iterable[VolumeState]) -> set[str]:
-        """Show a new version in these volumes; the keys whose value changed. All or nothing for each volume."""
+        """Show a new version in these volumes; the keys whose value changed. All or nothing for each volume. Raises
+        BehindError where one cannot be given it for a reason of its own, after all others were."""
 
     def close(self, state: VolumeState) -> None:
         """The pod's right has ended, and its policy is to refuse: nobody reads from now on. Idempotent."""

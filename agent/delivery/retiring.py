@@ -29,9 +29,22 @@ def retire(version: Path, *, is_shown_elsewhere: bool = False) -> None:
 def _opened(version: Path) -> list[int]:
     found = []
     for path in version.iterdir():
-        with suppress(OSError):  # one that was closed: a device that nothing drives
-            found.append(os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC))
+        with suppress(OSError):  # one that was closed (a device that nothing drives), or that a reader has a lease on
+            found.append(open_at_once(path, os.O_RDWR))
     return found
+
+
+def open_at_once(path: Path, flags: int) -> int:
+    """A file that a pod's programs see, too. Whoever owns it may have a lease on it: an open that breaks one would wait
+    for as long as they like, up to 45 s. This raises BlockingIOError instead."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def overwrite(version: Path) -> None:
+    """Turn every value of a version into zeros, also under those who have it open, unless by a lease."""
+    for path in version.iterdir():
+        with suppress(OSError), open(open_at_once(path, os.O_WRONLY), "wb") as file:
+            file.write(bytes(os.fstat(file.fileno()).st_size))
 
 
 def _is_ours_alone(fd: int) -> bool:

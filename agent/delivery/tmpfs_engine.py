@@ -15,12 +15,12 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from agent.delivery import layout, mounts
-from agent.delivery.engine import Versions
+from agent.delivery.engine import BehindError, Versions
 from agent.delivery.lingering import MOST_LINGERING, Later, Lingering
-from agent.delivery.retiring import retire
+from agent.delivery.retiring import open_at_once, overwrite, retire
 from agent.delivery.state import Phase, VolumeState, volume_name
 from agent.model import EngineName, FilePlan, FileRead, SecretRef, SecretVersion, VolumePlan
-from kernelsecret.errors import Code, Refused
+from kernelsecret.errors import Code, Refused, said
 from kernelsecret.interceptor import Mode
 
 SLACK_BYTES = 256 * 1024
@@ -81,12 +81,20 @@ class TmpfsEngine:
     def rotate(self, version: SecretVersion, volumes: Iterable[VolumeState]) -> set[str]:
         """Write a new version of every volume that shows the secret."""
         changed: set[str] = set()
+        behind: dict[str, Refused] = {}
         for state in volumes:
             root = self._root / state.name
-            values, keys = self._following(root, state.plan, version)
-            if keys:
-                self._write_version(root, state.plan, values)
-                changed |= keys
+            try:
+                values, keys = self._following(root, state.plan, version)
+                if keys:
+                    self._write_version(root, state.plan, values)
+                    changed |= keys
+            except Refused as refused:
+                behind[state.plan.volume_id] = refused
+            except OSError as error:
+                behind[state.plan.volume_id] = _not_written(version.ref, error)
+        if behind:
+            raise BehindError(next(iter(behind.values())), behind, changed)
         return changed
 
     def sizes(self, state: VolumeState) -> list[int]:
@@ -103,7 +111,7 @@ class TmpfsEngine:
         self._replace(root, state.plan, lambda path, file: self._forbid(path, file.mode))
         self._lingering.forget(root)
         for version in self._earlier(root):
-            self._wipe(version)
+            overwrite(version)
             shutil.rmtree(version, ignore_errors=True)
 
     def reopen(self, state: VolumeState, versions: Versions) -> None:
@@ -154,7 +162,7 @@ class TmpfsEngine:
     def _following(self, root: Path, plan: VolumePlan, version: SecretVersion) -> tuple[dict[str, bytes], set[str]]:
         values, changed = {}, set()
         for file in plan.files:
-            value = (root / layout.DATA / file.name).read_bytes()
+            value = _read(root / layout.DATA / file.name, file.ref)
             if file.ref == version.ref:
                 new = self._value(version, file.ref, file.key)
                 if new != value:
@@ -244,12 +252,7 @@ class TmpfsEngine:
     def _wipe_all(self, root: Path) -> None:
         self._lingering.forget(root)
         for version in root.glob("..[0-9]*"):
-            self._wipe(version)
-
-    def _wipe(self, version: Path) -> None:
-        for path in version.iterdir():
-            with suppress(OSError), path.open("r+b") as file:
-                file.write(bytes(os.fstat(file.fileno()).st_size))
+            overwrite(version)
 
     def _remove_mounts(self, name: str) -> None:
         root = self._root / name
@@ -257,3 +260,21 @@ class TmpfsEngine:
             mounts.unmount(root)
         with suppress(FileNotFoundError):
             root.rmdir()
+
+
+def _read(path: Path, ref: SecretRef) -> bytes:
+    try:
+        with open(open_at_once(path, os.O_RDONLY), "rb") as file:
+            return file.read()
+    except BlockingIOError:
+        why = "a program of the pod has a lease on one of its files (fcntl F_SETLEASE), so the volume cannot be rotated"
+        fix = "let it give the lease back; the last version goes on being served"
+        raise Refused(Code.FAILED_PRECONDITION, str(ref), why, fix) from None
+
+
+def _not_written(ref: SecretRef, error: OSError) -> Refused:
+    if error.errno == errno.ENOSPC:
+        why = "a volume's memory is full: programs of its pod hold earlier versions open"
+        fix = "let them close what they read; the last version goes on being served"
+        return Refused(Code.RESOURCE_EXHAUSTED, str(ref), why, fix)
+    return Refused(Code.INTERNAL, str(ref), said(error), "look into the agent's log")

@@ -12,7 +12,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from agent.delivery import mounts
-from agent.delivery.engine import Engine, Versions
+from agent.delivery.engine import BehindError, Engine, Versions
 from agent.delivery.state import Phase, StateFiles, StateUnwritable, VolumeState
 from agent.model import EngineName, FilePlan, FileRead, OnUnavailable, SecretRef, SecretVersion, VolumePlan
 from kernelsecret.errors import Code, Refused
@@ -162,12 +162,20 @@ class Volumes:
         self._states.remove(state.name)
 
     def rotate(self, version: SecretVersion) -> set[str]:
-        """Show a new version wherever there is a right to it; the keys whose value changed."""
+        """Show a new version wherever there is a right to it; the keys whose value changed. Raises as engines do:
+        BehindError where it is shown, but not by all."""
         changed: set[str] = set()
+        behind: BehindError | None = None
         for name, engine in self._engines.items():
             volumes = [state for state in self.showing(version.ref) if state.engine is name]
             if volumes:  # also where none of them follows: who shares the secret next must find the current version
-                changed |= engine.rotate(version, [state for state in volumes if not state.ended])
+                try:
+                    changed |= engine.rotate(version, [state for state in volumes if not state.ended])
+                except BehindError as error:
+                    behind = error
+                    changed |= error.changed
+        if behind is not None:
+            raise BehindError(behind, behind.volume_ids, changed)
         return changed
 
     def is_withheld(self, state: VolumeState) -> bool:

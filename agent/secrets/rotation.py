@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Final
 
+from agent.delivery.engine import BehindError
 from agent.delivery.mounts import MountError
 from agent.delivery.volumes import Volumes
 from agent.kernel.calls import KernelError
@@ -196,7 +197,10 @@ class Rotator:
 
     def _not_shown(self, ref: SecretRef, error: KernelSecretError | OSError) -> None:
         self._conditions.hold(Reason.ROTATION_FAILED, str(ref), said(error))
-        self._teller.not_shown(ref, said(error))
+        behind = error if isinstance(error, BehindError) else None
+        if behind and behind.changed:
+            self._last[ref] = time.monotonic()
+        self._teller.not_shown(ref, said(error), behind.volume_ids if behind else None)
         log.error(Event.ROTATION_FAILED, secret=str(ref), **problem(error))
         if isinstance(error, KernelError):
             self._recorder.record(KernelLimit(time_ns=time.time_ns(), call=error.call, errno=error.name))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 
+from agent.delivery.engine import BehindError
 from agent.delivery.notify import Notifier
 from agent.delivery.quota import Ledger
 from agent.delivery.state import VolumeState
@@ -61,8 +63,14 @@ class Showing:
 
     def show(self, version: SecretVersion) -> bool:
         """Whether volumes show other values now. Raises Refused, KernelError, MountError or OSError where they cannot
-        show these, and then they show what they showed."""
-        keys = self._volumes.rotate(self._shaped(version))
+        show these, and then they show what they showed: all of them, or with BehindError those that it names."""
+        try:
+            keys = self._volumes.rotate(self._shaped(version))
+        except BehindError as behind:
+            if behind.changed:
+                self._note(version, is_new=True)
+                self._tell(version, len(behind.changed), behind.volume_ids)
+            raise
         self._note(version, is_new=bool(keys))
         if keys:
             self._tell(version, len(keys))
@@ -104,8 +112,8 @@ class Showing:
                     found = shaped(found, [state.plan])
         return found
 
-    def _tell(self, version: SecretVersion, keys: int) -> None:
-        volumes = self._volumes.following(version.ref)
+    def _tell(self, version: SecretVersion, keys: int, behind: Collection[str] = ()) -> None:
+        volumes = [one for one in self._volumes.following(version.ref) if one.plan.volume_id not in behind]
         if not volumes:
             return  # it was stored for those who come next
         took_ns = time.monotonic_ns() - version.changed_ns if version.changed_ns else 0

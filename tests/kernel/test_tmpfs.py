@@ -55,6 +55,23 @@ class Place:
         self.states.append(self.engine.begin(plan, {DB: SecretVersion(DB, values)}))
         return self.states[-1]
 
+    def begin_of(self, files: dict[str, SecretRef], volume_id: str, target: Path) -> VolumeState:
+        """A volume of files of several secrets, each with its key for a value."""
+        target.mkdir(exist_ok=True)
+        plan = VolumePlan(
+            volume_id=volume_id,
+            target_path=target,
+            pod=PodRef("shop", "web", "uid", "web"),
+            interceptor="tests",
+            files=tuple(FilePlan(key, ref, key, 0o440) for key, ref in files.items()),
+            access=AccessRule(),
+            allow_unenforced=True,
+            uses_sub_path=False,
+        )
+        versions = {ref: SecretVersion(ref, {key: key.encode() for key in files}) for ref in files.values()}
+        self.states.append(self.engine.begin(plan, versions))
+        return self.states[-1]
+
     def rotate(self, **values: bytes) -> set[str]:
         return self.engine.rotate(SecretVersion(DB, values), self.states)
 

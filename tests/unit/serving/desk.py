@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -155,7 +155,7 @@ class ToldTeller(Teller):
     def shown(self, ref: SecretRef) -> None:
         self.told.append(("shown", ref))
 
-    def not_shown(self, ref: SecretRef, why: str) -> None:
+    def not_shown(self, ref: SecretRef, why: str, behind: Collection[str] | None = None) -> None:
         self.told.append(("not shown", ref))
 
 

@@ -102,6 +102,16 @@ async def test_a_version_that_cannot_be_shown_is_told_and_so_is_the_next_that_ca
     assert [reason for _, reason, _, _ in writer.told] == ["RotationFailed", "RotationRecovered"]
 
 
+async def test_where_only_some_volumes_are_behind_only_their_pods_are_told(
+    desk: Desk, events: PodEvents, writer: Writer
+) -> None:
+    await desk.publish()
+    await desk.publish("csi-2", "uid-2")
+    events.not_shown(DB, "the volume's memory is full", ("csi-2",))
+    events.shown(DB)
+    assert [who.split()[1] for who, _, _, _ in writer.told] == ["uid-2", "uid-2"]
+
+
 async def test_a_secret_that_is_only_polled_is_told_to_pods_that_come_before_and_after(
     desk: Desk, events: PodEvents, writer: Writer
 ) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
+from agent.delivery.engine import BehindError
 from agent.delivery.state import VolumeState
 from agent.model import SecretRef, SecretVersion
 from agent.secrets.rotation import FIRST_RETRY_S, LONGEST_RETRY_S
+from kernelsecret.errors import Code, Refused
 from tests.unit.serving.desk import Desk
 
 DB = SecretRef("file", "payments/db")
@@ -47,6 +49,28 @@ async def test_one_try_is_waited_for_however_many_versions_cannot_be_shown(desk:
     await asyncio.gather(*desk.parts.rotator._fetches)
     assert desk.engine.values[DB]["username"] == b"user-3"
     assert desk.reasons() == []
+
+
+async def test_a_volume_that_cannot_follow_keeps_no_news_from_the_others(desk: Desk) -> None:
+    await desk.publish()
+    await desk.publish("csi-2", "uid-2")
+    told: list[list[str]] = []
+
+    def rotated(volumes: Iterable[VolumeState]) -> dict[str, int]:
+        told.append([state.plan.volume_id for state in volumes])
+        return {}
+
+    desk.parts.rotator._showing._notifier.rotated = rotated  # type: ignore[method-assign]
+
+    def in_part(version: SecretVersion, volumes: Iterable[VolumeState]) -> set[str]:
+        raise BehindError(Refused(Code.RESOURCE_EXHAUSTED, str(DB), "its memory is full"), ["csi-2"], ["username"])
+
+    desk.engine.rotate = in_part  # type: ignore[method-assign]
+    change(desk, 2)
+    assert told == [["csi-1"]]
+    assert desk.reasons() == ["rotation-failed"]
+    assert DB in desk.parts.rotator._timers, "it is tried again"
+    desk.parts.rotator._timers.pop(DB).cancel()
 
 
 async def test_what_nobody_shows_any_more_is_not_tried_again(desk: Desk) -> None:
