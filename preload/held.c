@@ -59,7 +59,7 @@ void held_track(int fd, const char *name, uint32_t bytes)
 
 static void set_signals(const uint64_t *blocked, uint64_t *before)
 {
-	raw(NR_SIGPROCMASK, SIG_SETMASK, (long)blocked, (long)before, sizeof(*blocked), 0, 0);
+	raw(NR_RT_SIGPROCMASK, SIG_SETMASK, (long)blocked, (long)before, sizeof(*blocked), 0, 0);
 }
 
 /* Makes this thread the one that swaps, until end_swap(): with all signals held back, so that no handler leaves it by a

@@ -44,7 +44,8 @@ static inline int is_elsewhere(int result, const char *path, char *there)
 	LOOK(name, (int version, int dirfd, const char *path, void *state, int flags), \
 	     (int, int, const char *, void *, int), next(version, dirfd, path, state, flags), \
 	     raw_statat(dirfd, path, state, flags), 1)
-#define ACCESS(name, RAW) LOOK(name, (const char *path, int mode), (const char *, int), next(path, mode), RAW, !(mode & W_OK))
+#define ACCESS(name, RAW) \
+	LOOK(name, (const char *path, int mode), (const char *, int), next(path, mode), RAW, !(mode & W_OK))
 
 STAT(stat, 0)
 STAT(stat64, 0)

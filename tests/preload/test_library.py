@@ -71,6 +71,14 @@ def test_it_gives_the_functions_that_it_takes_over_and_nothing_else() -> None:
     )
 
 
+def test_the_page_names_each_system_call_of_a_swap() -> None:
+    helpers = dict(re.findall(r"raw_(\w+)\(.*?\n\{\n\treturn raw\(NR_(\w+)", (ROOT / "preload" / "raw.h").read_text()))
+    swap = (ROOT / "preload" / "held.c").read_text()
+    called = set(re.findall(r"NR_(\w+)", swap)) | {helpers[name] for name in re.findall(r"\braw_(\w+)\(", swap)}
+    page = (ROOT / "docs" / "preload.md").read_text().partition("leave those of a swap")[2].partition("\n\n")[0]
+    assert set(re.findall(r"`(\w+)`", page)) == {name.lower() for name in called}
+
+
 def test_it_is_small() -> None:
     assert SHIM.stat().st_size < MOST_BYTES
 
