@@ -108,6 +108,8 @@ def lines(one: Explanation) -> list[str]:
         if text not in told:
             rows.append((refusal.rule, "no", text))
     shown += ["", *table(rows)]
+    if one.unaffected:
+        shown += ["", f"UNAFFECTED   the shim does not reach {one.unaffected}"]
     if one.differences:
         shown += ["", *(f"DIFFERS      {text}" for text in one.differences)]
     return shown

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
-from kernelsecret.names import ANNOTATION_INTERCEPTOR
+from kernelsecret.names import ANNOTATION_INTERCEPTOR, ANNOTATION_UNAFFECTED
 from kernelsecret.problems import quoted
 from webhook.policy.decision import Decision
 from webhook.policy.pods import Pod
@@ -42,7 +42,8 @@ class RuleRefused(msgspec.Struct, frozen=True):
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """All that decided. `differences` says where a pod that runs is not what it would be made now."""
+    """All that decided. `differences` says where a pod that runs is not what it would be made now, `unaffected` which
+    of its programs the shim does not reach and why, as the agent wrote it on the pod."""
 
     namespace: str
     pod: str
@@ -60,6 +61,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     refusals: tuple[RuleRefused, ...] = ()
     warnings: tuple[str, ...] = ()
     differences: tuple[str, ...] = ()
+    unaffected: str = ""
 
 
 def explain(pod: Pod, namespace: str, view: View, *, live: bool = False) -> Explanation:
@@ -75,6 +77,7 @@ def explain(pod: Pod, namespace: str, view: View, *, live: bool = False) -> Expl
         refusals=tuple(map(_refused, refusals)),
         warnings=decision.warnings,
         differences=tuple(_differences(pod, namespace, view, decision)) if live else (),
+        unaffected=pod.annotations.get(ANNOTATION_UNAFFECTED, "") if live else "",
     )
     injection = decision.injection
     if injection is None:

@@ -219,6 +219,17 @@ async def test_a_pod_that_runs_is_read_and_explained() -> None:
     assert f"decision     {thing['metadata']['annotations']['kernelsecret.io/decision']}" in explain_command.lines(one)
 
 
+async def test_what_the_agent_said_of_programs_without_the_shim_is_told_again() -> None:
+    fake = FakeApiServer()
+    thing = mutated(pod())
+    thing["metadata"]["annotations"]["kernelsecret.io/unaffected-programs"] = "/bin/busybox: static"
+    await fake.put("pods", "api-0", NAMESPACE, **thing)
+    async with cluster(fake) as url:
+        (one,) = await live(url, "api-0")
+    assert (one.unaffected, one.differences) == ("/bin/busybox: static", ())
+    assert "UNAFFECTED   the shim does not reach /bin/busybox: static" in explain_command.lines(one)
+
+
 @pytest.mark.parametrize(
     ("thing", "labels", "differs"),
     [
