@@ -28,6 +28,17 @@ static uint32_t joined(int dirfd, const char *path, char *name)
 	return *path && !(*path == '.' && !path[1]) ? paths_join(name, base, bytes, path) : 0;
 }
 
+/* The same where no descriptor was left, which is said before the name is looked at. */
+static int is_absent_at(int error, const char *name)
+{
+	struct file_state state;
+
+	if (error == EMFILE || error == ENFILE)
+		error = -(int)raw_statat(AT_FDCWD, name, &state, 0);
+	return is_absent(error);
+}
+
+/* The descriptor, or a negative errno where the live file is there and cannot be had; `fd` is then as it was. */
 static SLOW int opened_ours(int fd, const struct entry *entry, const char *rest, int dirfd, const char *path, int flags,
 			    int errno_before)
 {
@@ -41,27 +52,28 @@ static SLOW int opened_ours(int fd, const struct entry *entry, const char *rest,
 	if (!bytes)
 		return fd;
 	if (entry && entry->live) {
-		int live = (int)raw_openat(AT_FDCWD, name, flags);
+		/* The volume's names are links, which PATH need not know of. */
+		int live = (int)raw_openat(AT_FDCWD, name, flags & ~O_NOFOLLOW);
 
-		if (live < 0)
+		if (live < 0 && is_absent_at(-live, name))
 			return fd;
-		if (fd < 0) {
-			fd = live;
-			errno_set(errno_before);
-		} else {
+		if (live >= 0 && fd >= 0) {
 			long put = raw_dup3(live, fd, flags & O_CLOEXEC);
 
 			raw_close(live);
-			if (put < 0)
-				return fd;
+			live = (int)put;
 		}
+		if (live < 0)
+			return live;
+		fd = live;
+		errno_set(errno_before);
 	}
 	if (fd >= 0 && !(flags & O_PATH))
 		held_track(fd, name, bytes);
 	return fd;
 }
 
-SLOW int opened(int fd, int dirfd, const char *path, int flags, int errno_before)
+static int opened_here(int fd, int dirfd, const char *path, int flags, int errno_before)
 {
 	const struct entry *entry = NULL;
 	const char *rest = NULL;
@@ -75,6 +87,27 @@ SLOW int opened(int fd, int dirfd, const char *path, int flags, int errno_before
 	if (!entry && (path[0] == '/' || fd < 0 || !(held_name(dirfd) & HELD_FOLDER)))
 		return fd;
 	return opened_ours(fd, entry, rest, dirfd, path, flags, errno_before);
+}
+
+SLOW int opened(int fd, int dirfd, const char *path, int flags, int errno_before)
+{
+	int result = opened_here(fd, dirfd, path, flags, errno_before);
+
+	/* -1 is the host's own answer, with its errno. */
+	if (result >= -1)
+		return result;
+	if (fd >= 0) {
+		/* Its number may be all that was wanting. */
+		raw_close(fd);
+		errno_set(ENOENT);
+		result = opened_here(-1, dirfd, path, flags, errno_before);
+	}
+	return result < -1 ? (int)answered(result) : result;
+}
+
+SLOW int opened_beside(int fd, const char *path, int flags)
+{
+	return opened_here(fd, AT_FDCWD, path, flags, errno_get()) >= 0;
 }
 
 /* Whether an open that has succeeded is nothing to us, as most are: in each function itself, since it must cost little. */
@@ -158,14 +191,16 @@ TAKEN Folder *opendir(const char *path)
 		int error = errno_get();
 		Folder *live = next(name);
 
-		if (!live) {
+		if (!live && is_absent_at(errno_get(), name)) {
 			errno_set(error);
 			return folder;
 		}
 		if (folder)
 			close(folder);
-		folder = live;
-		errno_set(before);
+		/* Its number may be all that was wanting. */
+		folder = live || !folder ? live : next(name);
+		if (folder)
+			errno_set(before);
 	}
 	if (folder)
 		held_track(number(folder), name, bytes);

@@ -23,7 +23,7 @@ enum { NAME_BYTES = 512 };
 #define FUNCTIONS(X) \
 	X(open) X(open64) X(openat) X(openat64) X(__open_2) X(__open64_2) X(__openat_2) X(__openat64_2) \
 	X(opendir) X(closedir) X(dirfd) X(scandir) X(scandir64) \
-	X(fopen) X(fopen64) X(freopen) X(freopen64) X(fileno) X(fflush) X(ftello) X(flockfile) X(funlockfile) \
+	X(fopen) X(fopen64) X(fclose) X(freopen) X(freopen64) X(fileno) X(fflush) X(ftello) X(flockfile) X(funlockfile) \
 	X(fseek) X(fseeko) X(fseeko64) X(rewind) X(fsetpos) X(fsetpos64) \
 	X(stat) X(stat64) X(lstat) X(lstat64) X(fstatat) X(fstatat64) X(statx) \
 	X(__xstat) X(__xstat64) X(__lxstat) X(__lxstat64) X(__fxstatat) X(__fxstatat64) \
@@ -118,6 +118,13 @@ static inline int paths_ready(void)
 	return likely(__atomic_load_n(&known.paths.state, __ATOMIC_ACQUIRE) == 2) || paths_read();
 }
 
+/* Whether that is what a call says where nothing is in LIVE. Whatever else it says is its answer: the program's own file
+ * is not taken for one that is there. */
+static inline int is_absent(int error)
+{
+	return error == ENOENT || error == ENOTDIR || error == ENAMETOOLONG;
+}
+
 /* What a call gives back to errno if LIVE's answer is taken after the first one has failed. */
 static inline int errno_kept(void)
 {
@@ -195,6 +202,10 @@ void held_renew(int fd, enum moment moment);
 uint32_t held_folder(int fd);
 
 /* --- open.c, also for streams */
+
+/* For what a stream has opened of the program's own: puts the live file at its number, where one is there. Whether that
+ * is done, or nothing to do; if not, the live file is to be opened in place of this one. */
+int opened_beside(int fd, const char *path, int flags);
 
 int opened(int fd, int dirfd, const char *path, int flags, int errno_before);
 

@@ -79,6 +79,24 @@ def test_the_page_names_each_system_call_of_a_swap() -> None:
     assert set(re.findall(r"`(\w+)`", page)) == {name.lower() for name in called}
 
 
+@pytest.mark.parametrize(
+    ("machine", "header"),
+    [("x86_64", "x86_64-linux-gnu/asm/unistd_64.h"), ("aarch64", "asm-generic/unistd.h")],
+)
+def test_the_numbers_of_system_calls_are_the_kernels(machine: str, header: str) -> None:
+    """Those of aarch64 are the generic ones, which every machine's headers have."""
+    found = Path("/usr/include") / header
+    if not found.exists():
+        pytest.skip(f"this machine's headers have no {header}")
+    right = dict(re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", found.read_text()))
+    right |= {"pread": right["pread64"], "newfstatat": right.get("newfstatat") or right["fstatat"]}
+    text = (ROOT / "preload" / "raw.h").read_text()
+    ours = text.partition(f"defined(__{machine}__)\nenum {{")[2].partition("};")[0] + "NR_FACCESSAT2 = 439"
+    numbers = {name.lower(): number for name, number in re.findall(r"NR_(\w+) = (\d+)", ours)}
+    assert len(numbers) > 15
+    assert numbers == {name: right[name] for name in numbers}
+
+
 def test_it_is_small() -> None:
     assert SHIM.stat().st_size < MOST_BYTES
 
