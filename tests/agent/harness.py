@@ -134,8 +134,11 @@ class Node(Tree, Saying):
     # As kubelet
 
     async def publish(self, pod: Pod, *, over: KubeletClient | None = None, **changes: Any) -> None:
-        """NodePublishVolume; `changes` override fields of the message, `over` is a connection. Raises CallError."""
-        message = publish_message(pod.volume_id, pod.target, pod.ref, pod.interceptor)
+        """NodePublishVolume; `changes` override fields of the message (and `fs_group` is the pod's), `over` is a
+        connection. Raises CallError.
+        """
+        fs_group: int | None = changes.pop("fs_group", None)
+        message = publish_message(pod.volume_id, pod.target, pod.ref, pod.interceptor, fs_group=fs_group)
         context = changes.pop("volume_context", {})
         for name, value in changes.items():
             setattr(message, name, value)

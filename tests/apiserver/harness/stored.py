@@ -1,5 +1,5 @@
 """A pod as the API server has stored it, run as kubelet and a runtime do: each volume of ours published by the name and
-attributes that it has there, and real programs in containers with exactly the variables and mounts of its spec.
+attributes that it has there, and real programs in containers with exactly the variables, mounts and users of its spec.
 """
 
 from __future__ import annotations
@@ -55,7 +55,12 @@ class StoredPod:
         """All volumes, as kubelet does before any container starts."""
         for name, one in self.volumes.items():
             one.target.parent.mkdir(parents=True, exist_ok=True)
-            await self.node.mounted(one, volume_context=self._attributes[name])
+            await self.node.mounted(one, volume_context=self._attributes[name], fs_group=self._security.get("fsGroup"))
+
+    @property
+    def _security(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.thing["spec"].get("securityContext", {})
+        return found
 
     async def unpublish(self) -> None:
         """All volumes, after the last program has ended."""
@@ -71,8 +76,16 @@ class StoredPod:
             for mount in spec["volumeMounts"]
             if mount["name"] in self.volumes
         }
-        binds = {**(image or {}), **mounts}
-        return self._containers.container(name, argv, binds=binds, environment=self._environment(spec), stdin=True)
+        return self._containers.container(
+            name,
+            argv,
+            binds={**(image or {}), **mounts},
+            environment=self._environment(spec),
+            uid=self._security.get("runAsUser", 0),
+            gid=self._security.get("runAsGroup", 0),
+            groups=[self._security["fsGroup"]] if "fsGroup" in self._security else [],
+            stdin=True,
+        )
 
     def _environment(self, spec: Mapping[str, Any]) -> dict[str, str]:
         """In kubelet's way: in order, each may name those before it."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
-from kernelsecret.names import ANNOTATION_CHOSEN_MODE, LABEL_IDMAPPED
+from agent.delivery import mounts
+from agent.idmapped import FIRST_ID, user_namespace
+from kernelsecret.names import ANNOTATION_CHOSEN_MODE, LABEL_IDMAPPED, SHIM_FILE, VOLUME_NAME, VOLUME_SHIM
 from tests.apiserver.harness.objects import interceptor, pod
 from tests.apiserver.harness.stored import running
 from tests.apiserver.harness.waiting import until
@@ -19,6 +23,20 @@ def told(node: WholeNode, name: str, reason: str) -> list[dict[str, Any]]:
     selected = f"--field-selector=regarding.name={name},reason={reason}"
     items: list[dict[str, Any]] = node.kubectl.get("events.v1.events.k8s.io", selected)["items"]
     return items
+
+
+def owner_in_pod(volume: Path, file: str) -> int:
+    """Whose a file is for a pod with a user namespace of its own, as the host's number; it can be opened."""
+    with user_namespace() as namespace:
+        tree = mounts.clone_idmapped(volume, namespace)
+    try:
+        descriptor = os.open(file, os.O_RDONLY, dir_fd=tree)
+        try:
+            return os.fstat(descriptor).st_uid
+        finally:
+            os.close(descriptor)
+    finally:
+        os.close(tree)
 
 
 async def test_a_node_that_can_do_less_than_it_said_serves_who_waived_the_rule_and_tells_and_refuses_others(
@@ -88,4 +106,7 @@ async def test_a_pod_with_a_user_namespace_has_the_mode_that_the_agent_has_seen_
         assert made.annotations[ANNOTATION_CHOSEN_MODE] == "preload"
         await made.publish()
         assert [one["engine"] for one in node.status()["volumes"]] == ["tmpfs"]
+        # As a runtime shows volumes to such a pod: its root owns what the host's root owns.
+        for volume, file in ((VOLUME_NAME, "password"), (VOLUME_SHIM, SHIM_FILE)):
+            assert owner_in_pod(made.volumes[volume].target, file) == FIRST_ID
         await made.unpublish()

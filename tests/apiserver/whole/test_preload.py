@@ -48,9 +48,8 @@ BUSYBOX = "/usr/bin/busybox"
 
 
 def reads(program: Container) -> set[str]:
-    """The different values that the program meets."""
+    """The different values that the program meets, by each path and descriptor."""
     values: list[str] = json.loads(ask(program))
-    assert len(values) == 6
     return set(values)
 
 
@@ -84,24 +83,32 @@ async def test_programs_read_and_follow_by_every_path_what_the_stored_pod_gives_
     await node.joined()
     empty = node.footprint()
     single = {"name": VOLUME_NAME, "mountPath": SINGLE, "subPath": "password", "readOnly": True}
+    node.kubectl("create", "configmap", "tools", f"--from-literal=preload={OWN}")
     own = {"name": ENV_PRELOAD, "value": OWN}
-    node.bound("web", "true", containers=[container("app", volumeMounts=[single], env=[own]), container("tool")])
+    elsewhere = {"name": ENV_PRELOAD, "valueFrom": {"configMapKeyRef": {"name": "tools", "key": "preload"}}}
+    containers = [container("app", volumeMounts=[single], env=[own]), container("beside", env=[elsewhere])]
+    user = {"runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 2000, "runAsNonRoot": True}
+    node.bound("web", "true", containers=[*containers, container("tool")], securityContext=user)
     with running(node, "web") as pod:
         assert pod.annotations[ANNOTATION_CHOSEN_MODE] == "preload"
         assert set(pod.volumes) == {VOLUME_NAME, VOLUME_SHIM}
         await pod.publish()
         live = "/var/run/secrets/shimmed/password"
         paths = (live, f"{PREFIX}/password", SINGLE)
-        program = pod.start("app", [python(), "-c", READS, *paths], {"/app/tools": tmp_path})
-        assert reads(program) == {FIRST}
-        maps = Path(f"/proc/{program.pid}/maps").read_text()
-        assert f"{SHIM_ROOT.removeprefix('/var')}/{SHIM_FILE}" in maps
-        assert OWN in maps, "what the author preloads is there, too"
+        image = {"/app/tools": tmp_path}
+        program = pod.start("app", [python(), "-c", READS, *paths], image)
+        beside = pod.start("beside", [python(), "-c", READS, *paths[:2]], image)
+        assert reads(program) == reads(beside) == {FIRST}
+        for one in (program, beside):
+            maps = Path(f"/proc/{one.pid}/maps").read_text()
+            assert f"{SHIM_ROOT.removeprefix('/var')}/{SHIM_FILE}" in maps
+            assert OWN in maps, "what the author preloads is there, too"
         static = pod.start("tool", [BUSYBOX, "sh", "-c", STATIC, live])
         assert ask(static) == FIRST
 
         node.secret("shop/db", {"password": SECOND.encode()})
         await until(lambda: reads(program) == {SECOND}, "the new value is read by every path")
+        await until(lambda: reads(beside) == {SECOND}, "and beside it")
         assert ask(static) == SECOND, "who opens anew needs no shim"
 
         words = f"{BUSYBOX}: static"
