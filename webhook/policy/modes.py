@@ -9,7 +9,6 @@ from webhook.policy.served import UNENFORCED_MODES, Needs, is_waived
 from webhook.policy.vault_agent.refusals import interceptor_problem as vault_agent_interceptor_problem
 from webhook.policy.vault_agent.refusals import problem as vault_agent_problem
 from webhook.policy.vault_agent.settings import VaultAgentSettings
-from webhook.policy.volumes import our_volumes
 
 _WAIVER = "set it to `allow`, or let the pod have mode `ebpf`"
 
@@ -30,9 +29,10 @@ def mode_problem(
         fix = "leave hostUsers out, or set it to true; a mode of ordinary files needs spec.access.unenforced: allow"
         return Problem("spec.hostUsers", why, fix)
     if mode is Mode.VAULT_AGENT:
-        for index, _ in our_volumes(pod.spec.volumes or ()):
-            why = "mode `vault-agent` has no volume of this driver"
-            return Problem(f"spec.volumes[{index}].csi.driver", why, "remove the volume, or ask for another mode")
+        for index, volume in enumerate(pod.spec.volumes or ()):
+            if volume.is_ours:  # the shim's too
+                why = "mode `vault-agent` has no volume of this driver"
+                return Problem(f"spec.volumes[{index}].csi.driver", why, "remove the volume, or ask for another mode")
         return vault_agent_problem(pod, interceptor, vault_agent)
     return None
 

@@ -8,7 +8,10 @@ import pytest
 from kernelsecret.names import (
     ANNOTATION_VAULT_AGENT,
     ANNOTATION_VAULT_AGENT_INIT,
+    ATTRIBUTE_INTERCEPTOR,
+    ATTRIBUTE_SHIM,
     CONTAINER_VAULT_AGENT,
+    DRIVER_NAME,
     VOLUME_VAULT_AGENT,
 )
 from tests.unit.webhook.builders import MOUNT_PATH, mutated, mutation_refusal, pod, refusal, validation
@@ -83,6 +86,14 @@ def test_without_the_webhooks_settings_there_is_no_such_mode() -> None:
 def test_a_pod_in_whose_way_something_stands_is_refused(change: dict[str, Any], field: str) -> None:
     _, message = mutation_refusal(pod(**change), view())
     assert field in message
+
+
+@pytest.mark.parametrize("attributes", [{ATTRIBUTE_INTERCEPTOR: "payments-db"}, {ATTRIBUTE_SHIM: "true"}])
+def test_a_volume_of_our_driver_has_no_place_beside_the_agent(attributes: dict[str, str]) -> None:
+    csi = {"driver": DRIVER_NAME, "readOnly": True, "volumeAttributes": attributes}
+    _, message = mutation_refusal(pod(volumes=[{"name": "own", "csi": csi}]), view())
+    assert "spec.volumes[0].csi.driver" in message
+    assert "remove the volume" in message
 
 
 def test_a_file_for_its_owner_alone_needs_one_user() -> None:
