@@ -32,7 +32,6 @@ FIRST_ID: Final = 1 << 16
 IDS: Final = 1 << 16
 """As kubelet maps them: the pod's ids are as many of the host's, from some number on."""
 OWNER, GROUP = 1000, 2000
-STARTED_S: Final = 10.0
 
 CANARY = SecretRef("probe", "canary")
 # In a process of its own, as one with threads cannot enter a user namespace; it ends with its input.
