@@ -3,7 +3,7 @@
 The pod's own end is not the end of a right: a pod that is being deleted reads its secrets until its last process has
 ended, and kubelet takes its volumes away then. What ends a right is that somebody withdrew it: the interceptor went or
 selects it no more, the namespace's label or the pod's annotation was taken off, or the interceptor gives something
-else.
+else, or waives its access rule no more where the volume cannot hold it.
 """
 
 from __future__ import annotations
@@ -15,16 +15,22 @@ from agent.kube.cluster import LivePod
 from agent.model import VolumePlan
 from agent.planning import planned_access, planned_files
 from kernelsecret.errors import Code, Refused
-from kernelsecret.interceptor import SecretInterceptor
+from kernelsecret.interceptor import SecretInterceptor, Unenforced
 from kernelsecret.problems import quoted
 
 
 def ended(
-    plan: VolumePlan, pod: LivePod, interceptor: SecretInterceptor | None, sources: Collection[str]
+    plan: VolumePlan,
+    pod: LivePod,
+    interceptor: SecretInterceptor | None,
+    sources: Collection[str],
+    *,
+    enforces_access: bool,
 ) -> Refused | None:
     """Why the pod has no right to the volume any more, with the field named; None while it has.
 
-    `interceptor` is None where there is none of the plan's name. `sources` are the agent's.
+    `interceptor` is None where there is none of the plan's name. `sources` are the agent's. `enforces_access`: the
+    volume's engine holds the access rule.
     """
     if interceptor is None:
         fix = "create it again, or take the annotation off the pod's template"
@@ -42,4 +48,8 @@ def ended(
     if planned_access(interceptor.spec) != plan.access:
         why = "is not the rule that the volume is held to"
         return Refused(Code.PERMISSION_DENIED, f"{at}: spec.access", why, "restart the pod to hold it to the new one")
+    if not enforces_access and interceptor.spec.access.unenforced is not Unenforced.ALLOW:
+        why = "is not `allow` any more, and the ordinary files of the volume cannot hold the access rule"
+        fix = "restart the pod, which gives it what holds the rule, or set it to `allow` again"
+        return Refused(Code.PERMISSION_DENIED, f"{at}: spec.access.unenforced", why, fix)
     return None

@@ -135,10 +135,10 @@ class Rights:
         state = self._volumes.get(volume_id)
         if state is None:
             return True
-        verdict = await self._verdict(state.plan, fresh=False)
+        verdict = await self._verdict(state, fresh=False)
         if verdict.why is not None and not self._is_ended(state):
             try:  # what is held may be older than what let it be published
-                verdict = await self._verdict(state.plan, fresh=True)
+                verdict = await self._verdict(state, fresh=True)
             except Refused as refusal:
                 if refusal.code is not Code.UNAVAILABLE:
                     raise
@@ -155,7 +155,8 @@ class Rights:
         """Done, and said: an agent may have died after it closed a volume and before it told anybody."""
         return bool(state.ended) and self._volumes.is_withheld(state)
 
-    async def _verdict(self, plan: VolumePlan, *, fresh: bool) -> _Verdict:
+    async def _verdict(self, state: VolumeState, *, fresh: bool) -> _Verdict:
+        plan = state.plan
         try:
             pod = await self._cluster.pod(plan.pod.namespace, plan.pod.name, plan.pod.uid, fresh=fresh)
         except Refused as refusal:
@@ -165,7 +166,9 @@ class Rights:
         if pod.uid != plan.pod.uid:
             raise _Unknown
         interceptor = await self._interceptor(plan.interceptor, fresh)
-        return _Verdict(ended(plan, pod, interceptor, self._sources), pod, interceptor)
+        enforces = self._volumes.enforces_access(state)
+        why = ended(plan, pod, interceptor, self._sources, enforces_access=enforces)
+        return _Verdict(why, pod, interceptor)
 
     async def _interceptor(self, name: str, fresh: bool) -> SecretInterceptor | None:
         try:

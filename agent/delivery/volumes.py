@@ -178,6 +178,10 @@ class Volumes:
             raise BehindError(behind, behind.volume_ids, changed)
         return changed
 
+    def enforces_access(self, state: VolumeState) -> bool:
+        """Whether the access rule holds for a published volume."""
+        return self._engines[state.engine].enforces_access
+
     def is_withheld(self, state: VolumeState) -> bool:
         """Whether its readers meet all that its policy has for a pod without a right."""
         is_refused = self._engines[state.engine].is_closed(state)

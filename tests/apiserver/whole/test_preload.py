@@ -42,6 +42,15 @@ for line in sys.stdin:
     print(json.dumps([*values, *(os.read(descriptor, 100).decode() for descriptor in held)]), flush=True)
 """
 """Reads each path anew, and by a descriptor that it has held from the start, rewound."""
+TRIES = """
+import errno, sys
+for line in sys.stdin:
+    try:
+        print(open(sys.argv[1]).read(), flush=True)
+    except OSError as error:
+        print(errno.errorcode[error.errno], flush=True)
+"""
+"""Reads the path, or says why it cannot."""
 STATIC = 'while read -r line; do read -r value < "$0"; echo "$value"; done'
 BUSYBOX = "/usr/bin/busybox"
 """As containers have it, of the host; its own shell starts nothing else."""
@@ -71,6 +80,32 @@ def assert_explained_alike(node: WholeNode, pod: StoredPod, mode: str) -> None:
     assert (said["outcome"], said["mode"], said["decision"]) == ("injected", mode, sentence)
     assert said["differences"] == []
     assert sentence in explained(node, pod.name)
+
+
+async def test_a_waiver_that_is_withdrawn_ends_the_right_of_pods_that_run_by_it(node: WholeNode) -> None:
+    node.secret("shop/db", {"password": FIRST.encode()})
+    delivery = {"modes": ["preload", "ebpf"], "onUnavailable": "refuse"}
+    node.of.kubectl.apply(interceptor("withdrawn", node.name, access=SPEC["access"], delivery=delivery))
+    await node.joined()
+    node.bound("web", "true")
+
+    def waive(word: str) -> None:
+        patch = json.dumps({"spec": {"access": {"unenforced": word}}})
+        node.of.kubectl("patch", "si/withdrawn", "--type=merge", f"--patch={patch}")
+
+    with running(node, "web") as pod:
+        await pod.publish()
+        program = pod.start("app", [python(), "-c", TRIES, "/var/run/secrets/withdrawn/password"])
+        assert ask(program) == FIRST
+        waive("refuse")
+        await until(lambda: ask(program) == "EACCES", "its files are closed")
+        assert "withdrawn: spec.access.unenforced: is not `allow` any more" in node.conditions()["right-ended"]
+        # Who is created anew has the mode that holds the rule.
+        node.bound("anew", "true")
+        assert node.kubectl.get("pod", "anew")["metadata"]["annotations"][ANNOTATION_CHOSEN_MODE] == "ebpf"
+        waive("allow")
+        await until(lambda: ask(program) == FIRST, "they are open again")
+        await pod.unpublish()
 
 
 async def test_programs_read_and_follow_by_every_path_what_the_stored_pod_gives_them(

@@ -22,9 +22,12 @@ PLAN = plan()
 
 
 def why(
-    pod: LivePod = POD, interceptor: SecretInterceptor | None = INTERCEPTOR, plan: VolumePlan = PLAN
+    pod: LivePod = POD,
+    interceptor: SecretInterceptor | None = INTERCEPTOR,
+    plan: VolumePlan = PLAN,
+    enforces_access: bool = True,
 ) -> Refused | None:
-    return ended(plan, pod, interceptor, ("file",))
+    return ended(plan, pod, interceptor, ("file",), enforces_access=enforces_access)
 
 
 def test_the_right_of_what_was_just_published_holds() -> None:
@@ -71,6 +74,16 @@ def test_an_interceptor_that_gives_something_else_ends_the_right(field: str, pat
     found = why(interceptor=read_interceptor(changed(path, value)))
     assert found is not None
     assert found.field == f"interceptor payments-db: {field}"
+
+
+def test_a_waiver_counts_where_the_rule_is_not_held() -> None:
+    waives = read_interceptor(changed("spec.access.unenforced", "allow"))
+    holds = read_interceptor(changed("spec.access.unenforced", "refuse"))
+    assert why(interceptor=waives, enforces_access=False) is None
+    assert why(interceptor=holds) is None
+    found = why(interceptor=holds, enforces_access=False)
+    assert found is not None
+    assert found.field == "interceptor payments-db: spec.access.unenforced"
 
 
 def test_a_source_that_the_agent_lost_is_named() -> None:

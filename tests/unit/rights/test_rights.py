@@ -131,6 +131,21 @@ async def test_an_end_is_told_once_and_so_is_a_return(desk: Desk) -> None:
     assert (desk.engine.closed, desk.conditions.reasons()) == (set(), [])
 
 
+async def test_a_waiver_that_is_withdrawn_ends_the_right_of_what_is_served_by_it_and_of_nothing_else(
+    desk: Desk,
+) -> None:
+    await desk.publish()
+    desk.view.held["interceptor"] = read_interceptor(changed("spec.access.unenforced", "refuse"))
+    assert await desk.judge()
+    assert desk.told() == []
+    desk.engine.enforces_access = False
+    assert await desk.judge()
+    assert desk.told() == ["ended"]
+    desk.view.held["interceptor"] = read_interceptor(changed("spec.access.unenforced", "allow"))
+    assert await desk.judge()
+    assert desk.told() == ["ended", "returned"]
+
+
 async def test_what_is_held_ends_no_right_that_a_question_confirms(desk: Desk) -> None:
     """A volume is published by an answer of just now; what the watch holds may be older."""
     await desk.publish()
