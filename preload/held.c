@@ -144,6 +144,13 @@ static int shown_now(uint32_t name, struct file_state *now)
 	return !raw_statat(AT_FDCWD, names_text(name), now, 0) && (now->mode & S_IFMT) == S_IFREG;
 }
 
+/* Whether it has taken the place of that one. A volume is one file system: where another is at the name, the name means
+ * something else by now, as after a chroot. */
+static int is_newer(const struct file_state *now, const struct file_state *state)
+{
+	return now->dev == state->dev && now->ino != state->ino;
+}
+
 /* The entry of a descriptor that shows another file than its name. The name is looked at first: if the descriptor shows
  * that file later, it has not been older since, even where the number of a file that is gone is given to a new one. */
 static struct held *old_entry(int fd, uint32_t *name, struct file_state *state)
@@ -153,7 +160,7 @@ static struct held *old_entry(int fd, uint32_t *name, struct file_state *state)
 	int is_there = before && !(before & HELD_FOLDER) && shown_now(before, &now);
 	struct held *entry = true_entry(fd, name, state);
 
-	return entry && is_there && *name == before && (now.dev != state->dev || now.ino != state->ino) ? entry : NULL;
+	return entry && is_there && *name == before && is_newer(&now, state) ? entry : NULL;
 }
 
 int held_is_old(int fd)
@@ -179,7 +186,7 @@ static void swap(int fd, struct held *entry, uint32_t name, const struct file_st
 	int fresh = (int)raw_openat(AT_FDCWD, names_text(name), again);
 	if (fresh < 0)
 		return;
-	int fits = !raw_fstat(fresh, &now) && (now.mode & S_IFMT) == S_IFREG && !raw_fcntl(fresh, F_SETFL, flags);
+	int fits = !raw_fstat(fresh, &now) && now.dev == old->dev && (now.mode & S_IFMT) == S_IFREG && !raw_fcntl(fresh, F_SETFL, flags);
 	/* Who was at the end is at the end. */
 	if (fits && position > 0)
 		raw_lseek(fresh, 0, SEEK_END);
@@ -201,7 +208,7 @@ SLOW void held_renew(int fd, enum moment moment)
 		return;
 	/* Another thread may have done it meanwhile. */
 	if (shown_now(name, &now) && !raw_fstat(fd, &state) && is_of(entry, &state) &&
-	    name == __atomic_load_n(&entry->name, __ATOMIC_ACQUIRE) && (now.dev != state.dev || now.ino != state.ino))
+	    name == __atomic_load_n(&entry->name, __ATOMIC_ACQUIRE) && is_newer(&now, &state))
 		swap(fd, entry, name, &state, moment);
 	end_swap(entry, &signals);
 }

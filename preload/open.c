@@ -38,9 +38,9 @@ static int is_absent_at(int error, const char *name)
 	return is_absent(error);
 }
 
-/* The descriptor, or a negative errno where the live file is there and cannot be had; `fd` is then as it was. */
+/* The descriptor. Where the live file is there and cannot be had, `refused` is the errno, and `fd` as it was. */
 static SLOW int opened_ours(int fd, const struct entry *entry, const char *rest, int dirfd, const char *path, int flags,
-			    int errno_before)
+			    int errno_before, int *refused)
 {
 	char name[NAME_BYTES];
 	uint32_t bytes;
@@ -63,8 +63,10 @@ static SLOW int opened_ours(int fd, const struct entry *entry, const char *rest,
 			raw_close(live);
 			live = (int)put;
 		}
-		if (live < 0)
-			return live;
+		if (live < 0) {
+			*refused = -live;
+			return fd;
+		}
 		fd = live;
 		errno_set(errno_before);
 	}
@@ -73,7 +75,7 @@ static SLOW int opened_ours(int fd, const struct entry *entry, const char *rest,
 	return fd;
 }
 
-static int opened_here(int fd, int dirfd, const char *path, int flags, int errno_before)
+static int opened_here(int fd, int dirfd, const char *path, int flags, int errno_before, int *refused)
 {
 	const struct entry *entry = NULL;
 	const char *rest = NULL;
@@ -86,28 +88,32 @@ static int opened_here(int fd, int dirfd, const char *path, int flags, int errno
 		entry = paths_of(path, &rest);
 	if (!entry && (path[0] == '/' || fd < 0 || !(held_name(dirfd) & HELD_FOLDER)))
 		return fd;
-	return opened_ours(fd, entry, rest, dirfd, path, flags, errno_before);
+	return opened_ours(fd, entry, rest, dirfd, path, flags, errno_before, refused);
 }
 
 SLOW int opened(int fd, int dirfd, const char *path, int flags, int errno_before)
 {
-	int result = opened_here(fd, dirfd, path, flags, errno_before);
+	int refused = 0;
 
-	/* -1 is the host's own answer, with its errno. */
-	if (result >= -1)
-		return result;
+	fd = opened_here(fd, dirfd, path, flags, errno_before, &refused);
+	if (likely(!refused))
+		return fd;
 	if (fd >= 0) {
 		/* Its number may be all that was wanting. */
 		raw_close(fd);
 		errno_set(ENOENT);
-		result = opened_here(-1, dirfd, path, flags, errno_before);
+		refused = 0;
+		fd = opened_here(-1, dirfd, path, flags, errno_before, &refused);
 	}
-	return result < -1 ? (int)answered(result) : result;
+	return refused ? (int)answered(-refused) : fd;
 }
 
 SLOW int opened_beside(int fd, const char *path, int flags)
 {
-	return opened_here(fd, AT_FDCWD, path, flags, errno_get()) >= 0;
+	int refused = 0;
+
+	opened_here(fd, AT_FDCWD, path, flags, errno_get(), &refused);
+	return !refused;
 }
 
 /* Whether an open that has succeeded is nothing to us, as most are: in each function itself, since it must cost little. */

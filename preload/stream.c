@@ -23,17 +23,16 @@ static int flags_of(const char *mode)
 	return flags;
 }
 
-static Stream *stream_opened(Stream *stream, const char *path, const char *mode)
+/* Whether it shows what is there now; if not, LIVE has a file that could not be put in the place of this one. */
+static int stream_opened(Stream *stream, const char *path, const char *mode)
 {
 	int (*number)(Stream *) = OF(fileno, int (*)(Stream *));
-	int fd = stream && number ? number(stream) : -1, flags;
+	int fd = number ? number(stream) : -1, flags = flags_of(mode);
 
-	if (fd >= 0 && (flags = flags_of(mode)) >= 0)
-		opened(fd, AT_FDCWD, path, flags, 0);
-	return stream;
+	return fd < 0 || flags < 0 || opened_beside(fd, path, flags);
 }
 
-/* A file that is there only in LIVE: where the host's fopen has found none. */
+/* A file that is there only in LIVE, as far as the host's fopen could open one; that has failed. */
 static SLOW Stream *opened_there(Stream *(*next)(const char *, const char *), const char *path, const char *mode,
 				 int errno_before)
 {
@@ -44,7 +43,8 @@ static SLOW Stream *opened_there(Stream *(*next)(const char *, const char *), co
 	    !paths_redirected(path, name))
 		return NULL;
 	Stream *stream = next(name, mode);
-	errno_set(stream ? errno_before : error);
+	if (stream || is_absent(errno_get()))
+		errno_set(stream ? errno_before : error);
 	int (*number)(Stream *) = OF(fileno, int (*)(Stream *));
 	if (stream && number) {
 		uint32_t bytes = 0;
@@ -66,8 +66,23 @@ static SLOW Stream *opened_there(Stream *(*next)(const char *, const char *), co
 			return NULL; \
 		} \
 		Stream *stream = next(path, mode); \
-		return stream ? stream_opened(stream, path, mode) : opened_there(next, path, mode, before); \
+		if (stream) { \
+			if (likely(stream_opened(stream, path, mode))) \
+				return stream; \
+			stream_closed(stream); \
+		} \
+		return opened_there(next, path, mode, before); \
 	}
+
+/* Its number may be all that was wanting. */
+static SLOW void stream_closed(Stream *stream)
+{
+	int (*close)(Stream *) = OF(fclose, int (*)(Stream *));
+
+	if (close)
+		close(stream);
+	errno_set(ENOENT);
+}
 
 /* A stream that could not be opened again is closed and, in musl, freed: so the path is chosen before. */
 #define FREOPEN(name) \
@@ -97,7 +112,9 @@ static Stream *reopened(Stream *(*next)(const char *, const char *, Stream *), c
 			there = NULL;
 	}
 	stream = next(there ? there : path, mode, stream);
-	return path && stream ? stream_opened(stream, path, mode) : stream;
+	if (path && stream)
+		stream_opened(stream, there ? there : path, mode);
+	return stream;
 }
 
 FOPEN(fopen)
