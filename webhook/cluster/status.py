@@ -176,7 +176,9 @@ class StatusController:
             yield paths.interceptor(meta.name), msgspec.json.encode(change)
             if not hold and meta.deletion_timestamp:
                 return  # it is gone with this
-        status = desired_status(interceptor, usage, engines, rfc3339_seconds(self._wall_clock_ns()), summary)
+        now = rfc3339_seconds(self._wall_clock_ns())
+        has_vault_agent = self._view.vault_agent is not None
+        status = desired_status(interceptor, usage, engines, now, summary, has_vault_agent=has_vault_agent)
         if status != interceptor.status:
             yield paths.interceptor_status(meta.name), msgspec.json.encode({"status": _wire(status)})
 

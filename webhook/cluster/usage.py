@@ -23,9 +23,9 @@ from kernelsecret.names import (
 from webhook.cluster.objects import Interceptor, InvalidInterceptor
 from webhook.cluster.served import Summary
 from webhook.policy.judging import interceptor_problems
-from webhook.policy.modes import unusable
+from webhook.policy.modes import counted, unusable
 from webhook.policy.pods import Volume
-from webhook.policy.served import ANYWHERE, needs
+from webhook.policy.served import ANYWHERE, UNENFORCED_MODES, is_waived, needs
 from webhook.policy.volumes import our_volumes
 
 ACCEPTED: Final = "Accepted"
@@ -47,6 +47,7 @@ class UsingPod(msgspec.Struct, frozen=True, gc=False):
     labels: Mapping[str, str]
     volumes: int
     node: str = ""
+    mode: str = ""
 
 
 class _Meta(msgspec.Struct, frozen=True, gc=False):
@@ -98,7 +99,9 @@ def read_using_pod(raw: bytes) -> UsingPod | None:
         annotations.get(ANNOTATION_INJECT, ""),
         pod.metadata.labels or {},
         volumes,
-        sys.intern(pod.spec.node_name),  # one of few, for many pods
+        # Few of each, for many pods.
+        sys.intern(pod.spec.node_name),
+        sys.intern(annotations.get(ANNOTATION_CHOSEN_MODE, "")),
     )
 
 
@@ -128,6 +131,7 @@ def is_given(pod: UsingPod, interceptor: Interceptor, namespace_labels: Mapping[
         and pod.inject in (ANNOTATION_INJECT_ANY, pod.interceptor)
         and interceptor.spec.namespace_selector.matches(labels)
         and interceptor.spec.pod_selector.matches(pod.labels)
+        and (pod.mode not in UNENFORCED_MODES or is_waived(interceptor.spec))
     )
 
 
@@ -137,8 +141,11 @@ def desired_status(
     engines: Mapping[str, int],
     now: str,
     summary: Summary | None = None,
+    *,
+    has_vault_agent: bool = True,
 ) -> InterceptorStatus:
     """What its status should be. `engines` counts the cluster's nodes by engine ("" for none); `now` is RFC 3339.
+    `has_vault_agent`: mode `vault-agent` is set up.
 
     Without a `summary` (not every agent was asked yet) what was said of the secrets stays.
 
@@ -148,7 +155,7 @@ def desired_status(
     accepted = _accepted(interceptor)
     conditions = (
         accepted,
-        _ready(interceptor, accepted.status == "True", engines),
+        _ready(interceptor, accepted.status == "True", engines, has_vault_agent=has_vault_agent),
         _in_use(usage),
         _unselected(interceptor, usage),
         current(usage.served, summary) or _as_it_was(before.get(CURRENT)),
@@ -171,13 +178,16 @@ def _accepted(interceptor: Interceptor) -> Condition:
     return _condition(ACCEPTED, True, "Valid", "it can work")
 
 
-def _ready(interceptor: Interceptor, accepted: bool, engines: Mapping[str, int]) -> Condition:
+def _ready(interceptor: Interceptor, accepted: bool, engines: Mapping[str, int], *, has_vault_agent: bool) -> Condition:
     if not accepted or isinstance(interceptor, InvalidInterceptor):
         return _condition(READY, False, "NotAccepted", f"see {ACCEPTED}")
     if interceptor.metadata.deletion_timestamp:
         return _condition(READY, False, "BeingDeleted", "no new pod is given it")
-    usable = [mode for mode in interceptor.spec.delivery.modes if unusable(mode, interceptor) is None]
-    every = [found for mode in usable if (found := needs(mode, interceptor.spec)) is not None]
+    usable = [mode for mode in counted(interceptor.spec) if unusable(mode, interceptor) is None]
+    if usable == [Mode.VAULT_AGENT] and not has_vault_agent:
+        return _condition(READY, False, "NotSetUp", "the webhook knows no Vault and no image for mode vault-agent")
+    known = [mode for mode in usable if mode is not Mode.VAULT_AGENT or has_vault_agent]
+    every = [found for mode in known if (found := needs(mode, interceptor.spec)) is not None]
     wanted = sorted({engine for one in every for engine in one.engines})
     total = sum(engines.values())
     able = total if ANYWHERE in every else sum(engines.get(engine, 0) for engine in wanted)

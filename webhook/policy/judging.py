@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from kernelsecret.interceptor import Mode, Placement, ReadAs, SecretInterceptor, VaultMethod
 from kernelsecret.problems import Problem
-from webhook.policy.modes import unusable
+from webhook.policy.modes import counted, unusable
 from webhook.policy.served import SERVED_SOURCES, UNENFORCED_MODES, is_waived
 from webhook.policy.vault_agent.settings import VaultAgentSettings
 
@@ -19,10 +19,9 @@ def interceptor_problems(interceptor: SecretInterceptor) -> Iterator[Problem]:
             if kind not in SERVED_SOURCES:
                 why = f"is not served by this version, which has {', '.join(SERVED_SOURCES)}"
                 yield Problem(f"spec.secrets[{index}].source.{kind}", why, "use another source")
-    is_required = spec.delivery.placement is Placement.REQUIRE
-    counted = spec.delivery.modes[:1] if is_required else spec.delivery.modes
-    problems = [unusable(mode, interceptor) for mode in counted]
+    problems = [unusable(mode, interceptor) for mode in counted(spec)]
     if all(problems):
+        is_required = spec.delivery.placement is Placement.REQUIRE
         only = ", and it is the one that spec.delivery.placement requires" if is_required else ""
         for problem in dict.fromkeys(filter(None, problems)):
             yield Problem(problem.field, f"{problem.why}{only}", problem.fix)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kernelsecret.interceptor import Mode, SecretInterceptor
+from kernelsecret.interceptor import InterceptorSpec, Mode, Placement, SecretInterceptor
 from kernelsecret.problems import Problem, quoted
 from webhook.policy.pods import Pod
 from webhook.policy.served import UNENFORCED_MODES, Needs, is_waived
@@ -43,3 +43,9 @@ def unusable(mode: Mode, interceptor: SecretInterceptor) -> Problem | None:
         why = f"mode `{mode.value}` cannot hold the access rule, and that is not waived"
         return Problem("spec.access.unenforced", why, _WAIVER)
     return vault_agent_interceptor_problem(interceptor) if mode is Mode.VAULT_AGENT else None
+
+
+def counted(spec: InterceptorSpec) -> tuple[Mode, ...]:
+    """The modes of which a pod can be given one: with placement `require` the first alone."""
+    modes = spec.delivery.modes
+    return modes[:1] if spec.delivery.placement is Placement.REQUIRE else modes

@@ -113,6 +113,19 @@ def test_a_pod_is_no_longer_given_it_when_any_part_of_its_right_ends(
     assert not is_given(pod, interceptor, labels)
 
 
+@pytest.mark.parametrize(
+    ("mode", "needs_waiver"), [("ebpf", False), ("preload", True), ("vault-agent", True), ("", False)]
+)
+def test_a_waiver_that_is_withdrawn_takes_it_from_pods_whose_mode_lives_by_it(mode: str, needs_waiver: bool) -> None:
+    made = injected_pod()
+    made["metadata"]["annotations"]["kernelsecret.io/chosen-mode"] = mode
+    pod = read_using_pod(json.dumps(made).encode())
+    assert pod is not None
+    waives = builders.interceptor(access={"unenforced": "allow"})
+    assert is_given(pod, waives, builders.OPTED_IN)
+    assert is_given(pod, INTERCEPTOR, builders.OPTED_IN) is not needs_waiver
+
+
 def test_sums_are_over_all_parts() -> None:
     namespaces: set[str] = set()
     other = UsingPod("other", "api-0", "payments-db", "true", {}, 2)
@@ -154,6 +167,39 @@ def test_without_a_node_that_can_serve_it_is_not_ready() -> None:
     assert conditions(desired_status(INTERCEPTOR, Usage(), {"tmpfs": 3}, NOW))[READY] == ("False", "NoNodeCanServe")
     waived = builders.interceptor(access={"unenforced": "allow"})
     assert conditions(desired_status(waived, Usage(), {"tmpfs": 3}, NOW))[READY] == ("True", "NodesCanServe")
+
+
+VAULT = [
+    {
+        "name": "a",
+        "source": {"vault": {"path": "kv/data/x", "role": "r"}},
+        "files": [{"path": "f", "key": "k"}],
+    }
+]
+
+
+def by_vault_agent(*modes: str, **delivery: str) -> SecretInterceptor:
+    waived = {"unenforced": "allow"}
+    return builders.interceptor(secrets=VAULT, access=waived, delivery={"modes": list(modes), **delivery}, rotation={})
+
+
+def ready(interceptor: SecretInterceptor, engines: dict[str, int], *, has_vault_agent: bool) -> tuple[str, str]:
+    return conditions(desired_status(interceptor, Usage(), engines, NOW, has_vault_agent=has_vault_agent))[READY]
+
+
+def test_a_mode_that_is_not_set_up_makes_nothing_ready() -> None:
+    bare = {"": 3}
+    assert ready(by_vault_agent("vault-agent"), bare, has_vault_agent=True) == ("True", "NodesCanServe")
+    assert ready(by_vault_agent("vault-agent"), bare, has_vault_agent=False) == ("False", "NotSetUp")
+    either = by_vault_agent("preload", "vault-agent")
+    assert ready(either, bare, has_vault_agent=True) == ("True", "NodesCanServe")
+    assert ready(either, bare, has_vault_agent=False) == ("False", "NoNodeCanServe")
+
+
+def test_where_the_first_mode_is_required_no_later_one_makes_it_ready() -> None:
+    made = by_vault_agent("preload", "vault-agent", placement="require")
+    assert ready(made, {"": 3}, has_vault_agent=True) == ("False", "NoNodeCanServe")
+    assert ready(made, ENGINES, has_vault_agent=True) == ("True", "NodesCanServe")
 
 
 @pytest.mark.parametrize(
