@@ -64,9 +64,7 @@ def test_with_one_descriptor_left_the_live_file_has_it(reader: Told, both: Path)
     assert reader("read", 3) == "app's own"
 
 
-def test_a_live_file_that_cannot_be_opened_is_not_replaced_by_the_programs_own(
-    reader: Told, unopenable: Path
-) -> None:
+def test_a_live_file_that_cannot_be_opened_is_not_replaced_by_the_programs_own(reader: Told, unopenable: Path) -> None:
     assert reader("access", unopenable, os.F_OK) == "0", "it has started"
     before = sorted(os.listdir(f"/proc/{reader.pid}/fd"))
     for function in OPENERS:
