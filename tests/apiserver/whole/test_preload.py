@@ -93,6 +93,12 @@ async def test_a_waiver_that_is_withdrawn_ends_the_right_of_pods_that_run_by_it(
         patch = json.dumps({"spec": {"access": {"unenforced": word}}})
         node.of.kubectl("patch", "si/withdrawn", "--type=merge", f"--patch={patch}")
 
+    def unselected() -> str:
+        """Why pods are no longer given it; empty where all are."""
+        conditions = node.of.kubectl.get("si", "withdrawn")["status"]["conditions"]
+        [found] = [one for one in conditions if one["type"] == "PodsUnselected"]
+        return str(found["reason"]) if found["status"] == "True" else ""
+
     with running(node, "web") as pod:
         await pod.publish()
         program = pod.start("app", [python(), "-c", TRIES, "/var/run/secrets/withdrawn/password"])
@@ -100,11 +106,13 @@ async def test_a_waiver_that_is_withdrawn_ends_the_right_of_pods_that_run_by_it(
         waive("refuse")
         await until(lambda: ask(program) == "EACCES", "its files are closed")
         assert "withdrawn: spec.access.unenforced: is not `allow` any more" in node.conditions()["right-ended"]
+        assert eventually(unselected, "its status says so", explain=node.said) == "RefusesReads"
         # Who is created anew has the mode that holds the rule.
         node.bound("anew", "true")
         assert node.kubectl.get("pod", "anew")["metadata"]["annotations"][ANNOTATION_CHOSEN_MODE] == "ebpf"
         waive("allow")
         await until(lambda: ask(program) == FIRST, "they are open again")
+        eventually(lambda: not unselected(), "its status says so", explain=node.said)
         await pod.unpublish()
 
 
