@@ -42,6 +42,7 @@ _WORDS: Final = {
     agents.CLIENT_CERT_FILE: "VAULT_CLIENT_CERT",
     agents.CLIENT_KEY_FILE: "VAULT_CLIENT_KEY",
     agents.SERVER_NAME: "VAULT_TLS_SERVER_NAME",
+    " below the root of secrets": "",
 }
 """What the agent calls it, and what it is called here."""
 _PATH: Final = re.compile(r"`path: ([^`]*)`")

@@ -151,7 +151,7 @@ def _file(name: str, rest: str) -> Reference | Problem:
         bare = path.lstrip("/")
         fix = f"write file:/{shown(bare)}; if it is no reference, say with --names which variables are"
         return _wrong(name, f"has {quoted(path)}, which is no absolute path", fix)
-    if problem := absolute_path_problem(path):
+    if problem := absolute_path_problem(path, "a file"):
         return _wrong(name, problem, "write file:/FOLDER/FILE, without '..' and '//'")
     if not hash_:
         path, _, key = path.rpartition("/")

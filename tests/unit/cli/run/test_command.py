@@ -63,7 +63,7 @@ def test_a_command_whose_references_are_not_all_good_is_not_started(password: Pa
     done = ran("--", "echo", "ran", GOOD=f"file:{password}", **bad)
     assert (done.stdout, done.returncode) == ("", 125)
     assert f"LACKING (file:{folder}#lacking): there is no key 'lacking'; there is 'password'\n" in done.stderr
-    assert f"AWAY (file:{folder}/no#such): there is no such folder" in done.stderr
+    assert f"AWAY (file:{folder}/no#such): there is no such folder\n" in done.stderr
     assert SECRET not in done.stderr
 
 

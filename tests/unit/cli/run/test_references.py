@@ -66,6 +66,7 @@ def test_what_is_no_reference_is_left_alone(value: str) -> None:
         ("file:secrets/db#k", "no absolute path; write file:/secrets/db"),
         ("file:///etc/app/key", "write file:/etc/app/key"),
         ("file:/etc/../key", "is not a plain path"),
+        ("file:/", "is not the absolute path of a file"),
         ("file:/key", "put it in a folder of its own"),
         ("file:/etc/app#a/b", "has a '/'"),
         ("file:/etc/app#..data", "starts with '..'"),
