@@ -7,9 +7,11 @@
  * take that with AT_EMPTY_PATH. */
 static inline int is_elsewhere(int result, const char *path, char *there)
 {
+	const char *rest;
+
 	if (!paths_ready() || !known.paths.has_overlay || !path || (result && !path_was_read(errno_get())))
 		return 0;
-	return paths_redirected(path, there) != NULL;
+	return unlikely(paths_of(path, &rest) != NULL) && paths_redirected(path, there);
 }
 
 /* What the call is that was made again: its own result, unless nothing is there. */
