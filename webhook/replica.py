@@ -180,6 +180,8 @@ class Replica:
                 identities=Limiter(*IDENTITIES, monotonic),
                 registrations=Limiter(*REGISTRATIONS, monotonic),
                 on_answer=self.metrics.node_request,
+                # One that names its node has no binding that would tell it, and a hint can be lost.
+                on_given=self.mode_events.tell,
             )
         )
 

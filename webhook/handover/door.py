@@ -36,6 +36,7 @@ from telemetry.logs import get_logger, problem
 from webhook.handover.issuer import Issuer
 from webhook.handover.limits import Limiter
 from webhook.handover.reviewing import TokenReviewer
+from webhook.policy.pods import Pod
 
 LONGEST_TOKEN = 12 * 1024
 BODY_S = 5.0
@@ -65,6 +66,8 @@ class DoorParts:
     identities: Limiter
     registrations: Limiter
     on_answer: Callable[[str], None] = lambda outcome: None
+    on_given: Callable[[Pod], None] = lambda pod: None
+    """Hears of each pod that a node was given a registration of."""
 
 
 class _Shaped(Exception):
@@ -129,7 +132,9 @@ class NodeDoor:
         # One answer for all three: whether a pod of that name is elsewhere is not this node's to know.
         if pod.metadata.uid != asked.pod_uid or pod.spec.node_name != node:
             raise _no_such_pod()
-        return msgspec.json.encode(await issuer.issue(pod))
+        signed = msgspec.json.encode(await issuer.issue(pod))
+        self._parts.on_given(pod)
+        return signed
 
     def _proven_node(self, request: Request) -> str:
         hosts = self._parts.peer_hosts(request)

@@ -100,11 +100,13 @@ async def test_a_pod_with_a_user_namespace_has_the_mode_that_the_agent_has_seen_
         asks = pod("mapped", "mapped", hostUsers=False, nodeSelector={"kubernetes.io/hostname": node.name})
         assert LABEL_IDMAPPED in node.kubectl.refused("create", "-f-", given=asks)
         return
-    node.bound("mapped", "mapped", hostUsers=False)
+    # It names its node, so that there is no binding: the webhook hears of it when the agent asks.
+    node.bound("mapped", "mapped", hostUsers=False, nodeName=node.name)
     with running(node, "mapped") as made:
         # By `iter` there would be bpffs in it, which has no idmapped mounts.
         assert made.annotations[ANNOTATION_CHOSEN_MODE] == "preload"
         await made.publish()
+        until(lambda: made.told("ModeChosen"), "its owner is told of the mode", explain=node.said)
         assert [one["engine"] for one in node.status()["volumes"]] == ["tmpfs"]
         # As a runtime shows volumes to such a pod: its root owns what the host's root owns.
         for volume, file in ((VOLUME_NAME, "password"), (VOLUME_SHIM, SHIM_FILE)):

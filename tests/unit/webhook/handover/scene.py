@@ -138,6 +138,8 @@ class Webhook:
     port: int = 0
     refreshed: list[tuple[str, list[str]]] = field(default_factory=list)
     answers: list[str] = field(default_factory=list)
+    given: list[str] = field(default_factory=list)
+    """Names of pods."""
     known: FixedView | None = None
     """Where set, what a refresh brings."""
 
@@ -194,6 +196,7 @@ async def webhook(identities: int = 100, registrations: int = 1000, callers: int
             identities=Limiter(identities, 1.0, made.clock.monotonic),
             registrations=Limiter(registrations, 1.0, made.clock.monotonic),
             on_answer=made.answers.append,
+            on_given=lambda pod: made.given.append(pod.display_name),
         )
         async with serving_port(NodeDoor(parts).app, made.tls) as port:
             made.port = port.address[1]

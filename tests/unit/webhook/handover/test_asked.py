@@ -29,7 +29,7 @@ async def test_a_node_gets_the_registration_of_a_pod_of_its_own() -> None:
         assert (found.service_account, found.interceptor) == ("api", "payments-db")
         assert (found.expires_at - door.clock.now()).total_seconds() == LIFETIME_S
         assert len(bytes.fromhex(found.nonce)) == 16
-        assert door.answers == ["registration-ok"]
+        assert (door.answers, door.given) == (["registration-ok"], ["api-0"])
 
 
 async def test_every_registration_has_a_nonce_of_its_own() -> None:
@@ -77,6 +77,7 @@ async def test_a_pod_that_was_not_injected_or_is_ending_has_none(changed: dict[s
         await door.api.put_pod(**changed)
         status, body = await ask(door)
         assert (status, said(body).field) == (412, field)
+        assert door.given == []
 
 
 async def test_a_pod_that_policy_does_not_give_it_any_more_has_none_and_that_was_looked_up_anew() -> None:
