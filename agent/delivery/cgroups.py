@@ -34,6 +34,12 @@ def cgroup_id(directory: Path) -> int:
     return os.stat(directory).st_ino
 
 
+def is_in_pod(pid: int, directory: Path) -> bool:
+    """Whether a process is in that pod's cgroup now. Raises OSError where there is no such process."""
+    text = Path(f"/proc/{pid}/cgroup").read_text(errors="surrogateescape")
+    return any(directory.name in line.split("/") for line in text.splitlines())
+
+
 def tasks_below(directory: Path) -> Iterator[int]:
     """Pids of every process in a cgroup and the cgroups below it; what vanishes meanwhile is passed over."""
     for folder, _, files in os.walk(directory):

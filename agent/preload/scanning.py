@@ -7,7 +7,7 @@ program was there before and after.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
@@ -21,8 +21,12 @@ MOST_ENVIRON: Final = 4 << 20
 """Bytes of an environment that are looked through; the kernel passes on less."""
 MOST_MAPS: Final = 16 << 20
 MOST_AUXV: Final = 4096
+MOST_MOUNTINFO: Final = 1 << 20
+"""Bytes of a mount namespace's mounts. Whoever has a user namespace can make 100,000 of them, with names of 16 KB."""
 MOST_PROCESSES: Final = 2000
 """Processes of one pod that are looked at."""
+MOST_VIEWS: Final = 64
+"""Mount namespaces of one pod whose processes are judged in one look; a container has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,8 @@ class View:
     mounts: frozenset[int]
 
 
+NO_VIEW: Final = View(None, frozenset())
+
 Verdicts = Mapping[Image, Program | None]
 """None: reached by the shim, or not to be judged."""
 
@@ -51,11 +57,17 @@ Verdicts = Mapping[Image, Program | None]
 def look_at_pod(root: Path | None, uid: str, known: Verdicts) -> Verdicts:
     """The verdict on each process of a pod. `root` is the cgroup hierarchy's; without one nobody knows a pod's."""
     directory = cgroups.find_pod(root, uid) if root else None
-    return look(islice(cgroups.tasks_below(directory), MOST_PROCESSES), known) if directory else {}
+    if directory is None:
+        return {}
+    pids = islice(cgroups.tasks_below(directory), MOST_PROCESSES)
+    return look(pids, known, lambda pid: cgroups.is_in_pod(pid, directory))
 
 
-def look(pids: Iterable[int], known: Verdicts) -> dict[Image, Program | None]:
-    """The verdict on each process that is there; those on programs that are `known` are taken from there."""
+def look(
+    pids: Iterable[int], known: Verdicts, is_ours: Callable[[int], bool] = lambda pid: True
+) -> dict[Image, Program | None]:
+    """The verdict on each process that is there; those on programs that are `known` are taken from there. What is said
+    of a process is said only while it `is_ours`: its number may have been given to another since."""
     views: dict[int, View] = {}
     found: dict[Image, Program | None] = {}
     for pid in pids:
@@ -67,7 +79,7 @@ def look(pids: Iterable[int], known: Verdicts) -> dict[Image, Program | None]:
                 found[image] = known[image]
             else:
                 verdict = _judged(image, views)
-                if read_image(pid) == image:
+                if (verdict is None or is_ours(pid)) and read_image(pid) == image:
                     found[image] = verdict
         except (OSError, ValueError):
             continue  # it has ended
@@ -87,7 +99,7 @@ def read_image(pid: int) -> Image | None:
 def _judged(image: Image, views: dict[int, View]) -> Program | None:
     pid, start = image.pid, read_start(_read_auxv(image.pid))
     if image.namespace not in views:
-        views[image.namespace] = _view(pid)
+        views[image.namespace] = _view(pid) if len(views) < MOST_VIEWS else NO_VIEW
     view = views[image.namespace]
     if view.shim is None or start is None or maps_device(_read(pid, "maps", MOST_MAPS), view.shim):
         return None
@@ -97,7 +109,10 @@ def _judged(image: Image, views: dict[int, View]) -> Program | None:
 
 
 def _view(pid: int) -> View:
-    found = mounts.read_mounts(f"/proc/{pid}/mountinfo")
+    text = _read(pid, "mountinfo", MOST_MOUNTINFO)
+    if len(text) == MOST_MOUNTINFO:
+        return NO_VIEW
+    found = mounts.parse_mountinfo(os.fsdecode(text))
     shim = [mount.device for mount in found if mount.point in SHIM_POINTS]
     return View(shim[-1] if shim else None, frozenset(mount.mount_id for mount in found))
 

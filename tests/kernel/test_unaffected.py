@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.delivery import cgroups
 from agent.delivery.shims import Shims
 from agent.model import PodRef, ShimRequest
 from agent.preload.judging import Program, Why
@@ -176,6 +177,31 @@ def test_what_executes_another_program_is_judged_anew_and_what_ends_is_passed_ov
     scene.pod.end_processes()
     assert scene.look(known) == {}
     assert look([static.pid, 2**22 + 1, 0, 2], known) == {}
+
+
+def test_a_number_that_is_another_pods_by_now_is_not_told_of(
+    scene: Scene, node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.start("/usr/bin/env", PRELOAD, f"{PROGRAMS}/static")
+    scene.settles("static", Program("/app/static", Why.STATIC))
+    pids = [image.pid for image in scene.look()]
+    other = node.pod()
+    monkeypatch.setattr("agent.delivery.cgroups.tasks_below", lambda directory: iter(pids))
+    assert cgroups.find_pod(scene.root, other.uid)
+    assert not any(look_at_pod(scene.root, other.uid, NOTHING).values())
+    assert any(scene.look().values())
+
+
+def test_a_mount_namespace_of_endless_mounts_is_not_read_to_its_end(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.start("/usr/bin/env", PRELOAD, f"{PROGRAMS}/static")
+    scene.settles("static", Program("/app/static", Why.STATIC))
+    monkeypatch.setattr("agent.preload.scanning.MOST_MOUNTINFO", 500)
+    assert not any(scene.look().values())
+    monkeypatch.undo()
+    monkeypatch.setattr("agent.preload.scanning.MOST_VIEWS", 0)
+    assert not any(scene.look().values())
 
 
 def test_in_a_storm_of_short_programs_none_that_loads_the_shim_is_taken_for_another(scene: Scene) -> None:
