@@ -88,7 +88,7 @@ def _identify(fd: int, mountinfo: str) -> Executable | None:
     mount_id = int(info["mnt_id"])
     inode = int(info["ino"]) if "ino" in info else os.fstat(fd).st_ino
     with suppress(OSError):
-        for mount in mounts.read_mounts(mountinfo):
+        for mount in mounts.read_mounts(mountinfo, mounts.MOST_OF_OTHERS):
             if mount.mount_id == mount_id:
                 return Executable(inode, mount.device)
     device = os.fstat(fd).st_dev
@@ -108,7 +108,8 @@ def is_first(pid: int) -> bool:
 def has_mounted(pid: int, device: int) -> bool:
     """Whether a process has a file system in its mount namespace; `device` is that of mountinfo."""
     with suppress(OSError):
-        return any(mount.device == device for mount in mounts.read_mounts(f"/proc/{pid}/mountinfo"))
+        found = mounts.read_mounts(f"/proc/{pid}/mountinfo", mounts.MOST_OF_OTHERS)
+        return any(mount.device == device for mount in found)
     return False
 
 

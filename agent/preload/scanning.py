@@ -21,8 +21,6 @@ MOST_ENVIRON: Final = 4 << 20
 """Bytes of an environment that are looked through; the kernel passes on less."""
 MOST_MAPS: Final = 16 << 20
 MOST_AUXV: Final = 4096
-MOST_MOUNTINFO: Final = 1 << 20
-"""Bytes of a mount namespace's mounts. Whoever has a user namespace can make 100,000 of them, with names of 16 KB."""
 MOST_PROCESSES: Final = 2000
 """Processes of one pod that are looked at."""
 MOST_VIEWS: Final = 64
@@ -109,10 +107,7 @@ def _judged(image: Image, views: dict[int, View]) -> Program | None:
 
 
 def _view(pid: int) -> View:
-    text = _read(pid, "mountinfo", MOST_MOUNTINFO)
-    if len(text) == MOST_MOUNTINFO:
-        return NO_VIEW
-    found = mounts.parse_mountinfo(os.fsdecode(text))
+    found = mounts.read_mounts(f"/proc/{pid}/mountinfo", mounts.MOST_OF_OTHERS)
     shim = [mount.device for mount in found if mount.point in SHIM_POINTS]
     return View(shim[-1] if shim else None, frozenset(mount.mount_id for mount in found))
 

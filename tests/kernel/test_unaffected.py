@@ -197,7 +197,7 @@ def test_a_mount_namespace_of_endless_mounts_is_not_read_to_its_end(
 ) -> None:
     scene.start("/usr/bin/env", PRELOAD, f"{PROGRAMS}/static")
     scene.settles("static", Program("/app/static", Why.STATIC))
-    monkeypatch.setattr("agent.preload.scanning.MOST_MOUNTINFO", 500)
+    monkeypatch.setattr("agent.delivery.mounts.MOST_OF_OTHERS", 100)
     assert not any(scene.look().values())
     monkeypatch.undo()
     monkeypatch.setattr("agent.preload.scanning.MOST_VIEWS", 0)

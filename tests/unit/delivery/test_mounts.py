@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.delivery.mounts import Mount, mounts_below, parse_mountinfo, unescape
+from agent.delivery.mounts import Mount, mounts_below, parse_mountinfo, read_mounts, unescape
 
 CAPTURED = r"""24 30 0:22 / /proc rw,nosuid,nodev,noexec,relatime shared:13 - proc proc rw
 611 30 0:57 / /run/kernelsecret rw,nosuid,nodev,relatime - tmpfs tmpfs rw,size=9872k
@@ -65,3 +65,18 @@ def test_mounts_below_a_folder_come_innermost_and_newest_first() -> None:
 
 def test_a_folder_whose_name_only_begins_alike_is_not_below() -> None:
     assert mounts_below(Path("/run/kernel"), parse_mountinfo(CAPTURED)) == []
+
+
+def test_of_a_pods_mounts_no_more_is_read_than_was_asked_for(tmp_path: Path) -> None:
+    lines = [f"{number} 1 0:{number} / /point-{number} rw - tmpfs tmpfs rw\n" for number in range(10, 99)]
+    (tmp_path / "mountinfo").write_text("".join(lines))
+    for most in range(200):
+        found = read_mounts(str(tmp_path / "mountinfo"), most)
+        assert len(found) in (most // len(lines[0]), most // len(lines[0]) + 1)
+        assert [mount.device for mount in found] == [*range(10, 10 + len(found))]
+
+
+@given(st.text(st.sampled_from("a\r\v\f\x1c\x85\u2028"), min_size=1))
+def test_a_folder_that_is_named_with_other_ends_of_lines_makes_no_lines_of_its_own(name: str) -> None:
+    line = f"7 1 0:5 /{name} /pods/{name} rw shared:1 master:2 propagate_from:3 - tmpfs tmpfs rw\n"
+    assert parse_mountinfo(line * 2) == [Mount(7, f"/pods/{name}", "tmpfs", 5, "tmpfs", f"/{name}")] * 2
