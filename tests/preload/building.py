@@ -58,14 +58,15 @@ class Built:
             self.done[name] = made
         return made
 
-    def shim(self, kind: Kind) -> Path:
-        """The library as it is delivered, or the same sources with a sanitizer."""
-        if not kind.sanitizes:
+    def shim(self, kind: Kind, *more: str) -> Path:
+        """The library as it is delivered, or the same sources with a sanitizer or `more` flags."""
+        if not kind.sanitizes and not more:
             need(SHIM.exists(), f"{SHIM.relative_to(ROOT)} (make build)")
             return SHIM
-        flags = [flag for flag in SHIM_FLAGS if flag != "-O2"]
+        flags = [*(flag for flag in SHIM_FLAGS if flag != "-O2"), *kind.flags, *more]
         sources = [str(source) for source in SHIM_SOURCES]
-        return self._make(f"shim-{kind.name}.so", ["gcc", "-O1", "-g", *flags, *kind.flags, *SHIM_LINKS, *sources])
+        name = "-".join(["shim", kind.name, *(flag.strip("-") for flag in more)])
+        return self._make(f"{name}.so", ["gcc", "-O1", "-g", *flags, *SHIM_LINKS, *sources])
 
     def program(self, name: str, kind: Kind, *flags: str) -> Path:
         """The program of tests/preload/c/NAME.c."""

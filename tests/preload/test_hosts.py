@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.needs import need, need_program
-from tests.preload.building import Built, Kind
+from tests.preload.building import KINDS, Built, Kind
 from tests.preload.volume import Volume
 
 GLIBC, MUSL = Kind("glibc"), Kind("musl", "musl-gcc")
@@ -54,9 +54,9 @@ def test_the_fortified_program_calls_the_fortified_forms(built: Built) -> None:
     assert {"__open_2", "__pread_chk"} <= {line.split()[-1].partition("@")[0] for line in names.stdout.splitlines()}
 
 
+# A sanitizer's own frames do not fit on such a stack.
+@pytest.mark.parametrize("kind", [one for one in KINDS if not one.sanitizes], ids=lambda one: one.name)
 def test_a_handler_with_a_small_stack_reads_the_new_file(built: Built, kind: Kind, volume: Volume) -> None:
-    if kind.sanitizes:
-        pytest.skip("a sanitizer's own frames do not fit on it")
     program = built.program("plain", kind)
     environment = built.environment(kind, str(volume.folder))
     assert before_and_after([program, "small", volume / "key"], environment, volume) == ["first", "second"]
@@ -108,8 +108,7 @@ def test_from_a_noexec_mount_the_program_runs_on_without_and_the_loader_says_so(
 
 
 def test_a_program_of_32_bits_runs_on_without_and_the_loader_says_so(built: Built, volume: Volume) -> None:
-    if not LOADER_32.exists() or not LIBC_32.exists():
-        pytest.skip("this machine has no loader of 32 bits")
+    need(LOADER_32.exists() and LIBC_32.exists(), "a loader and a libc of 32 bits (libc6-i386)")
     source = volume.folder.parent / "small.c"
     source.write_text(SMALL)
     program = source.with_suffix("")

@@ -45,7 +45,3 @@ class Told:
             raise AssertionError(f"ended with {self._process.returncode} at {words}: {said}")
         answer = answer.rstrip("\n")
         return errno.errorcode[int(answer[1:])] if answer.startswith("!") else answer
-
-    def has(self, function: str) -> bool:
-        """Whether its libc has this form, or the shim gives it."""
-        return self(function, 0, 0, 0) != "absent"
