@@ -26,7 +26,7 @@ from kernelsecret.names import (
     VOLUME_SHIM,
 )
 from tests.apiserver.harness.kubectl import Kubectl
-from tests.apiserver.harness.objects import OPTED_IN, container, interceptor, pod
+from tests.apiserver.harness.objects import OF_VAULT, OPTED_IN, container, interceptor, pod
 from tests.apiserver.harness.waiting import until
 from tests.apiserver.harness.webhook import Webhook
 
@@ -35,11 +35,6 @@ PATH = "/var/run/secrets/moded"
 SHIM = f"{SHIM_ROOT}/{SHIM_FILE}"
 MODES = {"modes": ["ebpf", "preload", "vault-agent"]}
 WAIVED = {"unenforced": "allow"}
-VAULT = {
-    "name": "db",
-    "source": {"vault": {"path": "secret/data/db", "role": "shop"}},
-    "files": [{"path": "password", "key": "password"}],
-}
 PROBE = ["--dry-run=server"]
 
 
@@ -53,7 +48,7 @@ def shop(webhook: Webhook) -> Kubectl:
         "waiting": {"access": WAIVED, "delivery": {"modes": ["preload"], "placement": "require"}},
     }
     for name, spec in specs.items():
-        cluster.kubectl.apply(interceptor(name, NAMESPACE, secrets=[VAULT], **spec))
+        cluster.kubectl.apply(interceptor(name, NAMESPACE, secrets=[OF_VAULT], **spec))
     return cluster.namespace(NAMESPACE, OPTED_IN)
 
 
@@ -152,7 +147,7 @@ def test_a_pod_with_a_user_namespace_waits_for_a_node_that_was_seen_to_serve_one
     assert "spec.hostUsers: mode `ebpf` cannot serve a pod with a user namespace of its own" in said
     free = created(shop, pod("app", "moded", hostUsers=False), *PROBE)
     assert free["metadata"]["annotations"][ANNOTATION_CHOSEN_MODE] == "vault-agent"
-    assert "; not preload: it works on 0 of the" in free["metadata"]["annotations"][ANNOTATION_DECISION]
+    assert "; not preload: it works on no" in free["metadata"]["annotations"][ANNOTATION_DECISION]
 
 
 def test_the_shim_is_for_pods_in_its_mode_alone(shop: Kubectl) -> None:

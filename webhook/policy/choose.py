@@ -206,17 +206,24 @@ def _prefer(options: list[_Option], landing: Landing, passed: Reasons) -> Choice
     taken = halves[0] if halves else able.index(max(able))
     (mode, wanted), count = options[taken], able[taken]
     if not count:
-        why = f"no allowed mode works on any of the {total} nodes that the pod can land on: none has the label"
+        any_of = f"any of the {total} nodes" if total > 1 else "the only node"
+        why = f"no allowed mode works on {any_of} that the pod can land on: none has the label"
         fix = "look at the agents of these nodes, or let the pod wait for one: spec.delivery.placement: require"
         doubt = Doubt(node=ALL)
         raise Refusal(Rule.PLACEMENT, "spec", f"{why} {_widest(options)}", fix, doubt=doubt)
     for index in range(taken):
-        passed[options[index].mode] = f"it works on {able[index]} of the {total} nodes only"
+        passed[options[index].mode] = f"it works on {_few(able[index], total)}"
     if count == total:
         each = f"each of the {count} nodes" if count > 1 else "the only node"
         return Choice(mode, ANYWHERE, f"it works on {each} that the pod can land on")
     why = f"it works on {count} of the {total} nodes that the pod can land on"
     return Choice(mode, wanted, f"{why}: node affinity to {wanted} is added")
+
+
+def _few(count: int, total: int) -> str:
+    """Less than half of the nodes, in words."""
+    none_of = f"none of the {total} nodes" if total > 1 else "no node"
+    return f"{count} of the {total} nodes only" if count else none_of
 
 
 def _widest(options: list[_Option]) -> Needs:

@@ -7,7 +7,6 @@ from typing import Final, NamedTuple
 from kernelsecret.interceptor import InterceptorSpec, Mode, Unenforced
 from kernelsecret.names import LABEL_ENGINE, LABEL_IDMAPPED
 
-SERVED_MODES: Final = (Mode.EBPF, Mode.PRELOAD, Mode.VAULT_AGENT)
 SERVED_SOURCES: Final = ("file", "vault", "kubernetes")
 
 UNENFORCED_MODES: Final = (Mode.PRELOAD, Mode.VAULT_AGENT)

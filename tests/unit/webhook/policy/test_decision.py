@@ -122,6 +122,7 @@ def selecting(label: str) -> Any:
             ["spec.access.unenforced: mode `preload` cannot hold the access rule", "set it to `allow`"],
         ),
         (pod(), view(nodes=[node(engine="tmpfs"), node("b", "")]), "placement", ["any of the 2 nodes", "`iter` or"]),
+        (pod(), view(nodes=[node(engine="tmpfs")]), "placement", ["works on the only node", "`iter` or"]),
         (pod(nodeName="node-9"), view(), "placement", ["spec.nodeName", "no node 'node-9'"]),
         (
             pod(nodeName="node-1"),

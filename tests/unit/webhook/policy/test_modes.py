@@ -180,7 +180,7 @@ def test_vault_agent_needs_no_agent_on_any_node() -> None:
     assert (choice.mode, choice.needs.engines) == (Mode.VAULT_AGENT, ())
     assert choice.sentence == (
         "mode vault-agent: it works on each of the 2 nodes that the pod can land on; the access rule is waived;"
-        " not ebpf: it works on 0 of the 2 nodes only"
+        " not ebpf: it works on none of the 2 nodes"
     )
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from kernelsecret.interceptor import Mode
 from kernelsecret.names import EXCLUDED_NAMESPACES
 from webhook.policy.explanation import Explanation
 from webhook.policy.host_paths import OUR_PATHS
 from webhook.policy.rules import STATUS_ANNOTATIONS, WISHES
-from webhook.policy.served import SERVED_MODES, SERVED_SOURCES
+from webhook.policy.served import SERVED_SOURCES
 from webhook.policy.steps import Rule
 
 PAGE = (Path(__file__).parents[4] / "docs" / "admission.md").read_text()
@@ -25,7 +26,7 @@ PAGE = (Path(__file__).parents[4] / "docs" / "admission.md").read_text()
         *STATUS_ANNOTATIONS,
         *WISHES,
         *OUR_PATHS,
-        *SERVED_MODES,
+        *Mode,
         *SERVED_SOURCES,
         *(field.encode_name for field in msgspec.structs.fields(Explanation) if field.encode_name not in ("rules",)),
     ],
