@@ -12,6 +12,7 @@ import pytest
 from kernelsecret.names import VOLUME_NAME
 from tests.apiserver.harness.processes import Process
 from tests.apiserver.harness.waiting import until
+from tests.needs import need_program
 from tests.vault.agent_pods import PATH, USER, file, interceptor, may, pod, running, secret
 from tests.vault.harness.agent_pod import AgentPod, children
 from tests.vault.harness.logins import JwtAuth
@@ -107,8 +108,7 @@ def test_a_pod_that_starts_is_not_told_of_what_it_starts_with(
 
 @pytest.mark.parametrize("shell", [["/bin/sh"], ["busybox", "sh"], ["bash", "--posix"]], ids=["sh", "busybox", "bash"])
 def test_every_shell_takes_the_script_and_no_argument_is_read_as_a_program(shell: list[str], tmp_path: Path) -> None:
-    if subprocess.run(["which", shell[0]], capture_output=True, check=False).returncode:
-        pytest.skip(f"no {shell[0]}")
+    need_program(shell[0])
     own = tmp_path / "own"
     own.mkdir()
     evil = f"$(touch {tmp_path}/evil);`touch {tmp_path}/evil`"
