@@ -214,3 +214,5 @@ def _read(read: Callable[[bytes], T], raw: bytes, what: str, status: Exit = Exit
         raise CommandError(f"{what}: {from_decoder(str(error))}", status) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise CommandError(f"{what}: cannot be read", status) from None
+    except Refused as refused:
+        raise CommandError(f"{what}: {refused}", status) from None

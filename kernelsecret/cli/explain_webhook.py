@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from kernelsecret.errors import Refused
+from kernelsecret.errors import Code, Refused
 from kernelsecret.interceptor import Mode
 from kernelsecret.names import ANNOTATION_VAULT_CA
 from webhook.options import OPTIONS
@@ -23,6 +23,7 @@ _OPTIONS = {option.variable: option for option in OPTIONS if option.name.startsw
 class _Variable(msgspec.Struct, frozen=True):
     name: str = ""
     value: str = ""
+    value_from: msgspec.Raw = msgspec.field(name="valueFrom", default=msgspec.Raw())
 
 
 class _Container(msgspec.Struct, frozen=True):
@@ -58,6 +59,10 @@ def read_settings(deployment: bytes) -> VaultAgentSettings | None:
     which are in a file of the webhook's. Raises Refused, and msgspec.DecodeError where it is no Deployment.
     """
     variables = [one for each in _DECODER.decode(deployment).spec.template.spec.containers for one in each.env or ()]
+    for one in variables:
+        if one.name in _OPTIONS and bytes(one.value_from) not in (b"", b"null"):
+            why = "comes from another object (valueFrom), which is not looked into"
+            raise Refused(Code.FAILED_PRECONDITION, one.name, why, "write its value into the Deployment")
     given = {_OPTIONS[one.name].name: one.value for one in variables if one.name in _OPTIONS and one.value}
     # All of them, so that the variables of whoever explains count for nothing.
     defaults = {option.name: option.default for option in _OPTIONS.values()}

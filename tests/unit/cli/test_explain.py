@@ -373,6 +373,19 @@ def test_the_webhooks_settings_are_those_of_its_deployment(folder: Path, monkeyp
     assert (one["outcome"], one["mode"], one["engines"]) == ("injected", "vault-agent", [])
     (folder / "webhook.yaml").write_text(yaml.safe_dump({"spec": []}))
     assert "webhook.yaml: spec" in usage_error(*command)
+    (folder / "webhook.yaml").write_text(yaml.safe_dump(webhook_deployment(vault_address="https://vault.example")))
+    assert "webhook.yaml: KERNELSECRET_WEBHOOK_VAULT_AGENT_IMAGE: is not set" in usage_error(*command)
+
+
+def test_settings_that_come_from_another_object_are_not_taken_as_none(folder: Path) -> None:
+    with_modes(folder, "vault-agent", secrets=VAULT, rotation={})
+    made = webhook_deployment(**SET_UP)
+    elsewhere = {"configMapKeyRef": {"name": "vault", "key": "address"}}
+    env = made["spec"]["template"]["spec"]["containers"][0]["env"]
+    env[0] = {"name": "KERNELSECRET_WEBHOOK_VAULT_ADDRESS", "valueFrom": elsewhere}
+    (folder / "webhook.yaml").write_text(yaml.safe_dump(made))
+    said = usage_error("--offline", str(folder), "-f", manifest(folder, pod()))
+    assert "webhook.yaml: KERNELSECRET_WEBHOOK_VAULT_ADDRESS: comes from another object (valueFrom)" in said
 
 
 async def test_settings_that_cannot_be_read_are_told_of(capsys: pytest.CaptureFixture[str]) -> None:
