@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 
 from kernelsecret.names import LABEL_INJECT
+from tests.apiserver.harness.ctl import explain
 from tests.apiserver.harness.kubectl import Kubectl
 from tests.apiserver.harness.objects import OPTED_IN, container, interceptor, pod
 from tests.apiserver.harness.webhook import Webhook
@@ -25,9 +24,7 @@ def shop(webhook: Webhook) -> Kubectl:
 
 
 def explained(webhook: Webhook, *words: str, given: Any = None) -> tuple[int, dict[str, Any]]:
-    command = [sys.executable, "-m", "kernelsecret.cli.main", "explain", *words, "-n", NAMESPACE, "-o", "json"]
-    command += ["--kubeconfig", str(webhook.cluster.server.admin)]
-    ran = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True, timeout=60, check=False)
+    ran = explain(webhook.cluster, NAMESPACE, *words, "-o", "json", given=given)
     assert ran.stdout, ran.stderr
     return ran.returncode, json.loads(ran.stdout)
 

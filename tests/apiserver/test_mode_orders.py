@@ -16,7 +16,7 @@ from kernelsecret.names import (
     LABEL_IDMAPPED,
 )
 from tests.apiserver.harness.kubectl import Kubectl
-from tests.apiserver.harness.objects import OPTED_IN, interceptor, pod
+from tests.apiserver.harness.objects import OF_VAULT, OPTED_IN, interceptor, pod
 from tests.apiserver.harness.waiting import until
 from tests.apiserver.harness.webhook import Webhook
 
@@ -31,11 +31,6 @@ NODES = {
 }
 WAIVED: dict[str, Any] = {"access": {"unenforced": "allow"}}
 ORDER = {"modes": ["ebpf", "preload"]}
-VAULT = {
-    "name": "db",
-    "source": {"vault": {"path": "secret/data/db", "role": "shop"}},
-    "files": [{"path": "password", "key": "password"}],
-}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +48,7 @@ def shop(webhook: Webhook) -> Iterator[Kubectl]:
             "order-all",
             NAMESPACE,
             delivery={"modes": ["ebpf", "preload", "vault-agent"]},
-            secrets=[VAULT],
+            secrets=[OF_VAULT],
             **WAIVED,
         ),
     )
@@ -81,7 +76,7 @@ class Case(NamedTuple):
 
     def pod(self, **spec: Any) -> dict[str, Any]:
         annotations = {ANNOTATION_MODE: self.asks} if self.asks else {}
-        users = {} if self.host_users is None else {"hostUsers": self.host_users}
+        users: dict[str, Any] = {} if self.host_users is None else {"hostUsers": self.host_users}
         return pod("app", self.by, annotations=annotations, **users, **spec)
 
 

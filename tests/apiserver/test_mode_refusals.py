@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,8 +11,9 @@ from typing import Any
 import pytest
 
 from kernelsecret.names import ANNOTATION_CHOSEN_MODE, ANNOTATION_DECISION, ANNOTATION_MODE
+from tests.apiserver.harness.ctl import explain
 from tests.apiserver.harness.kubectl import Kubectl
-from tests.apiserver.harness.objects import OPTED_IN, container, interceptor, pod
+from tests.apiserver.harness.objects import OF_VAULT, OPTED_IN, container, interceptor, pod
 from tests.apiserver.harness.product import objects
 from tests.apiserver.harness.webhook import PREFIX, Replica, Webhook
 
@@ -22,11 +21,6 @@ NAMESPACE = "mode-refusals"
 TRY = ("create", "--filename=-", "--dry-run=server")
 WAIVED: dict[str, Any] = {"access": {"unenforced": "allow"}}
 ALL = {"delivery": {"modes": ["ebpf", "preload", "vault-agent"]}}
-VAULT = {
-    "name": "db",
-    "source": {"vault": {"path": "secret/data/db", "role": "shop"}},
-    "files": [{"path": "password", "key": "password"}],
-}
 PLAIN: dict[str, Any] = {"nodeSelector": {"pool": "plain"}}
 OPTIONAL: dict[str, Any] = {"configMapKeyRef": {"name": "tools", "key": "preload", "optional": True}}
 EITHER: dict[str, Any] = {"secretKeyRef": {"name": "tools", "key": "preload", "optional": True}}
@@ -36,8 +30,8 @@ EITHER: dict[str, Any] = {"secretKeyRef": {"name": "tools", "key": "preload", "o
 def shop(webhook: Webhook) -> Kubectl:
     """A namespace with interceptors that have modes which cannot all be used."""
     webhook.cluster.kubectl.apply(
-        interceptor("waives", NAMESPACE, secrets=[VAULT], **WAIVED, **ALL),
-        interceptor("strict", NAMESPACE, secrets=[VAULT], **ALL),
+        interceptor("waives", NAMESPACE, secrets=[OF_VAULT], **WAIVED, **ALL),
+        interceptor("strict", NAMESPACE, secrets=[OF_VAULT], **ALL),
         interceptor("ebpf-only", NAMESPACE),
         interceptor("of-files", NAMESPACE, **WAIVED, **ALL),
     )
@@ -155,14 +149,12 @@ def explains(shop: Kubectl, webhook: Webhook) -> Iterator[Callable[..., list[dic
     made["env"] += [variable(f"{PREFIX}{name.upper()}", value) for name, value in given.items()]
     cluster.kubectl.apply(deployment)
 
-    def explain(*words: str, given: object = None) -> list[dict[str, Any]]:
-        command = [sys.executable, "-m", "kernelsecret.cli.main", "explain", *words, "-n", NAMESPACE, "-o", "json"]
-        command += ["--kubeconfig", str(cluster.server.admin)]
-        ran = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True, timeout=60, check=False)
+    def said(*words: str, given: object = None) -> list[dict[str, Any]]:
+        ran = explain(cluster, NAMESPACE, *words, "-o", "json", given=given)
         assert not ran.stderr
         return [json.loads(line) for line in ran.stdout.splitlines()]
 
-    yield explain
+    yield said
     cluster.kubectl("delete", "-f-", given=deployment)
 
 
@@ -194,7 +186,7 @@ def test_a_pod_that_cannot_be_served_so_is_refused_and_explained_alike(
     [
         ({**WAIVED, "delivery": {"modes": ["magic"]}}, "spec.delivery.modes"),
         ({**WAIVED, "delivery": {"modes": ["vault-agent"]}}, "spec.secrets[0].source.file"),
-        ({"secrets": [VAULT], "delivery": {"modes": ["vault-agent"]}}, "spec.access.unenforced"),
+        ({"secrets": [OF_VAULT], "delivery": {"modes": ["vault-agent"]}}, "spec.access.unenforced"),
         ({"delivery": {"modes": ["preload"]}}, "spec.access.unenforced"),
         ({**WAIVED, "delivery": {"modes": ["preload"], "preload": {"prefixes": ["app"]}}}, "prefixes[0]"),
         ({**WAIVED, "delivery": {"modes": ["preload"], "preload": {"prefixes": ["/a/../b"]}}}, "prefixes[0]"),

@@ -23,7 +23,7 @@ from kernelsecret.names import (
 )
 from tests.apiserver.harness.injector import LABEL, Change, Operations, injector
 from tests.apiserver.harness.kubectl import Kubectl
-from tests.apiserver.harness.objects import OPTED_IN, container, interceptor, pod
+from tests.apiserver.harness.objects import OF_VAULT, OPTED_IN, container, interceptor, pod
 from tests.apiserver.harness.waiting import until
 from tests.apiserver.harness.webhook import Webhook
 
@@ -32,11 +32,6 @@ RESTRICTED = {
     "pod-security.kubernetes.io/enforce": "restricted",
     "pod-security.kubernetes.io/warn": "restricted",
     "pod-security.kubernetes.io/enforce-version": "latest",
-}
-VAULT = {
-    "name": "db",
-    "source": {"vault": {"path": "secret/data/db", "role": "shop"}},
-    "files": [{"path": "password", "key": "password"}],
 }
 HARDENED = {
     "allowPrivilegeEscalation": False,
@@ -54,7 +49,7 @@ UNDONE = {LABEL: "true"}
 def shop(webhook: Webhook) -> Kubectl:
     """A namespace in which the API server itself lets no pod in that is not `restricted`."""
     spec = {"access": {"unenforced": "allow"}, "delivery": {"modes": ["ebpf", "preload", "vault-agent"]}}
-    webhook.cluster.kubectl.apply(interceptor("standard", NAMESPACE, secrets=[VAULT], **spec))
+    webhook.cluster.kubectl.apply(interceptor("standard", NAMESPACE, secrets=[OF_VAULT], **spec))
     return webhook.cluster.namespace(NAMESPACE, {**OPTED_IN, **RESTRICTED})
 
 
@@ -174,34 +169,32 @@ def test_what_is_called_ours_is_refused_in_a_pod_of_another_mode(shop: Kubectl, 
 # What another webhook undoes
 
 
+def variables(spec: dict[str, Any], name: str) -> Iterator[tuple[str, str]]:
+    """Where the containers have a variable, and its value."""
+    for number, one in enumerate(spec["containers"]):
+        for index, variable in enumerate(one.get("env", [])):
+            if variable["name"] == name:
+                yield f"/spec/containers/{number}/env/{index}", variable["value"]
+
+
+def replaced(spec: dict[str, Any], name: str, wanted: str) -> Operations:
+    found = variables(spec, name)
+    return [{"op": "replace", "path": f"{at}/value", "value": wanted} for at, value in found if value != wanted]
+
+
 def without_preload(spec: dict[str, Any]) -> Operations:
     """Take away what loads the shim."""
-    return [
-        {"op": "remove", "path": f"/spec/containers/{number}/env/{index}"}
-        for number, one in enumerate(spec["containers"])
-        for index, variable in enumerate(one.get("env", []))
-        if variable["name"] == ENV_PRELOAD
-    ]
+    return [{"op": "remove", "path": at} for at, _ in variables(spec, ENV_PRELOAD)]
 
 
 def own_preload(spec: dict[str, Any]) -> Operations:
     """Something else is to be preloaded, and nothing but that."""
-    return [
-        {"op": "replace", "path": f"/spec/containers/{number}/env/{index}/value", "value": "/opt/evil.so"}
-        for number, one in enumerate(spec["containers"])
-        for index, variable in enumerate(one.get("env", []))
-        if variable["name"] == ENV_PRELOAD and variable["value"] != "/opt/evil.so"
-    ]
+    return replaced(spec, ENV_PRELOAD, "/opt/evil.so")
 
 
 def other_paths(spec: dict[str, Any]) -> Operations:
     """The shim is led elsewhere."""
-    return [
-        {"op": "replace", "path": f"/spec/containers/{number}/env/{index}/value", "value": "/etc=/tmp"}
-        for number, one in enumerate(spec["containers"])
-        for index, variable in enumerate(one.get("env", []))
-        if variable["name"] == ENV_SHIM_PATHS and variable["value"] != "/etc=/tmp"
-    ]
+    return replaced(spec, ENV_SHIM_PATHS, "/etc=/tmp")
 
 
 def without_shim(spec: dict[str, Any]) -> Operations:

@@ -10,6 +10,13 @@ from kernelsecret.names import ANNOTATION_INJECT, API_VERSION, KIND_INTERCEPTOR,
 OPTED_IN: Mapping[str, str] = {LABEL_INJECT: LABEL_INJECT_ENABLED}
 """Labels of a namespace whose pods may opt in."""
 
+OF_VAULT: Mapping[str, Any] = {
+    "name": "db",
+    "source": {"vault": {"path": "secret/data/db", "role": "shop"}},
+    "files": [{"path": "password", "key": "password"}],
+}
+"""An entry of an interceptor's secrets, of a Vault."""
+
 
 def interceptor(name: str, namespace: str = "nowhere", **spec: Any) -> dict[str, Any]:
     """A SecretInterceptor that selects all pods of one namespace; `spec` is added to its own."""

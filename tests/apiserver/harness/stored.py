@@ -47,9 +47,7 @@ class StoredPod:
 
     def told(self, reason: str) -> list[dict[str, Any]]:
         """The events of a reason about the pod."""
-        selected = f"--field-selector=regarding.name={self.name},reason={reason}"
-        items: list[dict[str, Any]] = self.node.kubectl.get("events.v1.events.k8s.io", selected)["items"]
-        return items
+        return self.node.told(self.name, reason)
 
     async def publish(self) -> None:
         """All volumes, as kubelet does before any container starts."""

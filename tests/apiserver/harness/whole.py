@@ -115,6 +115,12 @@ class WholeNode(Node):
         """The ends of the agent's log and of the webhook's."""
         return f"{self.log.read_text()[-3000:]}\n{self.webhook.tails()}"
 
+    def told(self, name: str, reason: str) -> list[dict[str, Any]]:
+        """The events of a reason about a pod."""
+        selected = f"--field-selector=regarding.name={name},reason={reason}"
+        items: list[dict[str, Any]] = self.kubectl.get("events.v1.events.k8s.io", selected)["items"]
+        return items
+
     def applied(self, name: str, inject: str, **more: Any) -> Pod:
         """kubectl apply of a pod that asks, for this node; wait until the scheduler has bound it."""
         self.bound(name, inject, **more)

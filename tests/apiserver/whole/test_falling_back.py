@@ -19,12 +19,6 @@ VALUE = b"first-value-canary"
 WAIVED: dict[str, Any] = {"unenforced": "allow"}
 
 
-def told(node: WholeNode, name: str, reason: str) -> list[dict[str, Any]]:
-    selected = f"--field-selector=regarding.name={name},reason={reason}"
-    items: list[dict[str, Any]] = node.kubectl.get("events.v1.events.k8s.io", selected)["items"]
-    return items
-
-
 def owner_in_pod(volume: Path, file: str) -> int:
     """Whose a file is for a pod with a user namespace of its own, as the host's number; it can be opened."""
     with user_namespace() as namespace:
@@ -54,8 +48,8 @@ async def test_a_node_that_can_do_less_than_it_said_serves_who_waived_the_rule_a
     await node.mounted(waived)
     await node.publish(waived)
     assert node.program(waived).read(waived.target / "password") == [VALUE]
-    until(lambda: told(node, "waived", "ServedUnenforced"), "the pod's owner is told", explain=node.said)
-    [event] = told(node, "waived", "ServedUnenforced")
+    until(lambda: node.told("waived", "ServedUnenforced"), "the pod's owner is told", explain=node.said)
+    [event] = node.told("waived", "ServedUnenforced")
     assert (event["type"], event["reportingController"]) == ("Warning", "kernelsecret.io/agent")
     said = "the access rule `from: app` of waives is not held: served by tmpfs, as spec.access.unenforced allows"
     assert event["note"].startswith(said)

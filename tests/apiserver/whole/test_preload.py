@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from kernelsecret.names import (
     VOLUME_SHIM,
 )
 from tests.agent.harness import until
+from tests.apiserver.harness.ctl import explain
 from tests.apiserver.harness.objects import container, interceptor
 from tests.apiserver.harness.stored import StoredPod, ask, running
 from tests.apiserver.harness.waiting import until as eventually
@@ -63,9 +62,7 @@ def reads(program: Container) -> set[str]:
 
 
 def explained(node: WholeNode, name: str, *words: str) -> str:
-    command = [sys.executable, "-m", "kernelsecret.cli.main", "explain", name, "-n", node.name, *words]
-    command += ["--kubeconfig", str(node.of.server.admin)]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    ran = explain(node.of, node.name, name, *words)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran.stdout
 
