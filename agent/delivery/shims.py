@@ -3,11 +3,16 @@
 It lies in a tmpfs of the agent's own, in a folder that is named by its content: a new agent with another shim gives
 that to new pods, and those that run keep the one that their programs have mapped. There is no secret in it, so its
 mount allows exec, which ld.so insists on; no other of ours does.
+
+Every pod opens the same file. Root in one of them could have a lease on it, as its owner, and then each program that is
+started under the shim, in any pod, would wait to open it. No lease is given on what somebody else has open, so it is
+held open here.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +21,7 @@ import msgspec
 
 import agent
 from agent.delivery import mounts
+from agent.delivery.retiring import open_at_once
 from agent.delivery.state import Files, volume_name
 from agent.model import PodRef, ShimRequest
 from kernelsecret.errors import Code, Refused
@@ -53,6 +59,7 @@ class Shims:
         self._states = Files(state_dir, ShimState, ".shim")
         self._library = library or LIBRARY
         self._shown: dict[str, ShimState] = {}
+        self._held: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._shown)
@@ -70,6 +77,7 @@ class Shims:
         known = self._shown.get(request.volume_id)
         self._check(request, known)
         if known is not None and self._is_served(known):
+            self._hold()
             return
         content = self._content_at(request.target_path) or self._stored()
         state = ShimState(request.volume_id, request.target_path, request.pod, content)
@@ -82,6 +90,7 @@ class Shims:
             self._sweep()
             raise
         self._shown[state.volume_id] = state
+        self._hold()
 
     def unpublish(self, volume_id: str) -> ShimState | None:
         """Take a volume away; None where there was none. Raises MountError, and may be called again then."""
@@ -94,6 +103,7 @@ class Shims:
             state.target_path.rmdir()
         self._states.remove(state.name)
         del self._shown[volume_id]
+        self._hold()
         if all(other.content != state.content for other in self._shown.values()):
             self._sweep()
         return state
@@ -107,6 +117,7 @@ class Shims:
                 self._shown[state.volume_id] = state
             else:
                 self._states.remove(state.name)
+        self._hold()
         self._sweep()
         return len(self._shown)
 
@@ -123,6 +134,18 @@ class Shims:
             if other is not known and other.target_path == request.target_path:
                 why = f"volume {other.volume_id} is published there"
                 raise Refused(Code.ALREADY_EXISTS, "target_path", why, "unpublish it first")
+
+    def _hold(self) -> None:
+        """Have each content open that is shown, and no other. One on which somebody has a lease, since an earlier agent
+        went, loses it by this within 45 s, and is held when a volume is asked for again."""
+        shown = {state.content: state for state in self._shown.values()}
+        for content in self._held.keys() - shown.keys():
+            os.close(self._held.pop(content))
+        for content in shown.keys() - self._held.keys():
+            for folder in (self._folder / content, shown[content].target_path):
+                with suppress(OSError):
+                    self._held[content] = open_at_once(folder / SHIM_FILE, os.O_RDONLY)
+                    break
 
     def _is_served(self, state: ShimState) -> bool:
         """Whether it is shown at its target, where need be again. Of content that has gone what is mounted is kept."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import signal
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -40,13 +42,19 @@ class Place:
         self.base, self.run, self.state, self.library = base, base / "run", base / "state", base / "library.so"
         self.run.mkdir()
         self.library.write_bytes(library)
-        self.shims = self.restarted()
+        self.shims = Shims(self.run, self.state, self.library)
 
     def restarted(self) -> Shims:
-        """Another agent."""
+        """Another agent; what the one before had open is closed by its end."""
+        self.end_agent()
         self.shims = Shims(self.run, self.state, self.library)
         self.shims.adopt()
         return self.shims
+
+    def end_agent(self) -> None:
+        for fd in self.shims._held.values():
+            os.close(fd)
+        self.shims._held.clear()
 
     def request(self, name: str = "one") -> ShimRequest:
         target = self.base / "targets" / name
@@ -72,6 +80,7 @@ class Place:
 def place(tmp_path: Path, library: bytes) -> Iterator[Place]:
     made = Place(tmp_path, library)
     yield made
+    made.end_agent()
     for point in mounts.mounts_below(tmp_path, mounts.read_mounts()):
         mounts.unmount(point)
 
@@ -100,6 +109,38 @@ def test_a_pod_is_shown_the_library_and_nothing_else_and_may_execute_but_not_cha
     assert "noexec" not in options(target)
     with pytest.raises(OSError, match="Read-only"):
         (target / "more").touch()
+
+
+def test_no_pod_can_have_a_lease_that_the_programs_of_others_would_wait_for(place: Place) -> None:
+    def is_leased(target: Path) -> bool:
+        with (target / SHIM_FILE).open("rb") as file:
+            try:
+                fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+            except BlockingIOError:
+                return False
+        return True
+
+    one = place.shown("one")
+    assert not is_leased(one)
+    two = place.shown("two")
+    place.shims.unpublish("csi-one")
+    assert not is_leased(two)
+    place.restarted()
+    assert not is_leased(two)
+    mounts.unmount(place.run / FOLDER)
+    place.restarted()
+    assert not is_leased(two), "also where its own folder is lost"
+
+
+def test_a_lease_from_before_the_agent_neither_holds_it_up_nor_stays(place: Place) -> None:
+    target = place.shown()
+    place.end_agent()
+    with (target / SHIM_FILE).open("rb") as file:
+        fcntl.fcntl(file, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        assert place.restarted()._held == {}
+    place.shims.publish(place.request())
+    assert len(place.shims._held) == 1
 
 
 def test_ld_so_takes_the_library_from_its_mount_and_from_no_volume_of_secrets(place: Place, library: bytes) -> None:

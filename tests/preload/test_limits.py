@@ -29,6 +29,10 @@ OLD = {
     "a seek in the program's own buffer": "f = open(path, 'rb'); f.read(2); rotate(); f.seek(0)\n"
     "print(f.read(5).decode())",
     "mapped pages": "fd = os.open(path, 0); m = mmap.mmap(fd, 5, prot=1); rotate(); again(fd); print(m[:5].decode())",
+    "the libc's own handle": "own = ctypes.CDLL('libc.so.6'); fd = own.open(path.encode(), 0); rotate()\n"
+    "print(again(fd))",
+    "sendfile at its own offset": "a, b = socket.socketpair(); fd = os.open(path, 0); rotate()\n"
+    "os.sendfile(a.fileno(), fd, 0, 99); print(os.read(b.fileno(), 99).decode()); a.close(); b.close()",
     "a descriptor over exec": "fd = os.open(path, 0); os.set_inheritable(fd, True); rotate(); os.execv(sys.executable, "
     "[sys.executable, '-c', f'import os; os.lseek({fd}, 0, 0); print(os.read({fd}, 99).decode())'])",
     "a descriptor over a socket": "a, b = socket.socketpair(); fd = os.open(path, 0)\n"
@@ -48,6 +52,8 @@ NEW = {
 ABSENT = {
     "readlink": "os.readlink(app + '/link')",
     "realpath": "libc.realpath((app + '/key').encode(), None) or os.stat(app + '/none')",
+    "posix_spawn": "os.posix_spawn('/bin/true', ['true'], {}, "
+    "file_actions=[(os.POSIX_SPAWN_OPEN, 0, app + '/key', 0, 0)])",
     "execve": "os.execv(app + '/key', ['key'])",
 }
 
