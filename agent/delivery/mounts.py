@@ -15,7 +15,7 @@ from pathlib import Path
 
 from kernelsecret.errors import KernelSecretError
 
-NOSUID, NODEV, NOEXEC, BIND, PRIVATE = 2, 4, 8, 4096, 1 << 18
+NOSUID, NODEV, NOEXEC, REMOUNT, BIND, PRIVATE = 2, 4, 8, 32, 4096, 1 << 18
 MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
 AT_FDCWD, AT_EMPTY_PATH, AT_RECURSIVE = -100, 0x1000, 0x8000
 OPEN_TREE_CLONE, OPEN_TREE_CLOEXEC = 1, os.O_CLOEXEC
@@ -73,6 +73,12 @@ def _checked(call: str, result: int, path: str) -> int:
 def mount_new(kind: str, point: Path, options: str = "", flags: int = QUIET) -> None:
     """Mount a fresh file system of `kind` (tmpfs, bpf) at an existing directory."""
     result = _libc.mount(SOURCE.encode(), os.fsencode(point), kind.encode(), ctypes.c_ulong(flags), options.encode())
+    _checked("mount", result, str(point))
+
+
+def reconfigure(point: Path, options: str, flags: int = QUIET) -> None:
+    """Give the file system that is mounted there these options; the others stay."""
+    result = _libc.mount(None, os.fsencode(point), None, ctypes.c_ulong(REMOUNT | flags), options.encode())
     _checked("mount", result, str(point))
 
 

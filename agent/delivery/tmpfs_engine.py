@@ -108,7 +108,13 @@ class TmpfsEngine:
         if self.is_closed(state):
             return
         root = self._root / state.name
-        self._replace(root, state.plan, lambda path, file: self._forbid(path, file.mode))
+        try:
+            self._replace(root, state.plan, lambda path, file: self._forbid(path, file.mode))
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            self._grow(root, len(state.plan.files))  # nobody keeps it open by filling it
+            self._replace(root, state.plan, lambda path, file: self._forbid(path, file.mode))
         self._lingering.forget(root)
         for version in self._earlier(root):
             overwrite(version)
@@ -193,6 +199,16 @@ class TmpfsEngine:
             if error.errno != errno.EINVAL:  # before 6.3 a tmpfs cannot be kept out of swap
                 raise
             mounts.mount_new("tmpfs", root, options)
+
+    def _grow(self, root: Path, files: int) -> None:
+        """Room for the names of one more version, however many its readers hold open."""
+        options = f"nr_inodes={os.statvfs(root).f_files + files + 4}"
+        try:
+            mounts.reconfigure(root, options)
+        except mounts.MountError as error:
+            if error.errno != errno.EINVAL:  # where it has to be said again that it is kept out of swap
+                raise
+            mounts.reconfigure(root, options + ",noswap")
 
     def _write_version(self, root: Path, plan: VolumePlan, values: dict[str, bytes]) -> None:
         def write(path: Path, file: FilePlan) -> None:

@@ -101,6 +101,21 @@ def test_a_lease_for_writing_keeps_its_own_volume_back_and_no_other(place: Place
     assert place.rotate(user=b"bob") == {"user"}, "once the lease is gone"
 
 
+def test_a_volume_that_its_readers_fill_is_closed_all_the_same(place: Place, tmp_path: Path) -> None:
+    state = place.begin({"user": b"0", "password": b"one"})
+    with ExitStack() as held:
+        with pytest.raises(BehindError):
+            for number in range(200):
+                held.enter_context((place.target / "user").open("rb"))
+                place.rotate(user=b"version %d" % number, password=b"%d" % number)
+        place.engine.close(state)
+        assert place.engine.is_closed(state)
+        with pytest.raises(PermissionError):
+            (place.target / "password").read_bytes()
+    place.engine.reopen(state, {DB: SecretVersion(DB, {"user": b"back", "password": b"two"})})
+    assert (place.target / "password").read_bytes() == b"two"
+
+
 def test_a_volume_that_its_readers_fill_keeps_no_other_from_the_new_version(place: Place, tmp_path: Path) -> None:
     place.begin_of({"user": DB}, "csi-1", tmp_path / "target")
     place.begin_of({"user": DB}, "csi-2", tmp_path / "second")
