@@ -17,7 +17,7 @@ from typing import Final
 
 from kernelsecret.interceptor import SecretSource, VaultMethod, VaultSource
 from kernelsecret.interceptor import VaultAuth as Auth
-from kernelsecret.plain import absolute_path_problem, plain_name_problem
+from kernelsecret.plain import absolute_path_problem, is_printable, plain_name_problem
 from kernelsecret.problems import Problem, quoted, shown
 from kernelsecret.validation_sources import MAX_VERSION, source_problems
 
@@ -134,6 +134,8 @@ def _vault(name: str, rest: str) -> Reference | Problem:
         return _wrong(name, "begins with 'vault://'", "write vault:PATH#KEY, such as vault:secret/data/db#password")
     if not hash_ or not key:
         return _wrong(name, "names no key of the secret", "write #KEY at its end, such as #password")
+    if not is_printable(key):
+        return _wrong(name, f"has a control character in {quoted('#' + key)}", "write the key as Vault has it")
     if question:
         label, _, number = query.partition("=")
         if label != "version" or not _NUMBER.fullmatch(number) or int(number) > MAX_VERSION:

@@ -25,7 +25,7 @@ _BACKOFF: Final = {"min_backoff": "500ms", "max_backoff": "5s"}
 _TRIES: Final = 1 << 30
 _TRIES_OF_INIT: Final = 2
 
-_MOST_KNOWN: Final = 64
+_MOST_KNOWN: Final = 256
 _known: dict[tuple[int, VaultAgentSettings, str, bool], tuple[InterceptorSpec, str]] = {}
 
 
@@ -55,7 +55,7 @@ def configuration(spec: InterceptorSpec, settings: VaultAgentSettings, path: str
     }
     text = hcl_json(made)
     if len(_known) >= _MOST_KNOWN:
-        _known.clear()
+        del _known[next(iter(_known))]
     _known[key] = spec, text
     return text
 

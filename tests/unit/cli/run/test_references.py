@@ -55,6 +55,7 @@ def test_what_is_no_reference_is_left_alone(value: str) -> None:
     [
         ("vault:secret/data/db", "names no key of the secret; write #KEY"),
         ("vault:secret/data/db#", "names no key"),
+        ("vault:secret/data/db#a\nb", "has a control character"),
         ("vault:#key", "empty; write the path of Vault's API"),
         ("vault:/secret/data/db#k", "begins with '/' or 'v1/'; write 'secret/data/db'"),
         ("vault:v1/secret/data/db#k", "write 'secret/data/db'"),
