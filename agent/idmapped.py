@@ -88,21 +88,6 @@ def with_idmapped(found: ProbeReport, run_dir: Path) -> ProbeReport:
     return replace(found, idmapped=TMPFS, idmapped_reason="")
 
 
-def allows_idmapped(kind: str, folder: Path) -> bool:
-    """Whether a new file system of a kind can be shown through an idmapped mount. Raises as `user_namespace`."""
-    mounts.mount_new(kind, folder)
-    try:
-        with user_namespace() as namespace:
-            os.close(mounts.clone_idmapped(folder, namespace))
-    except mounts.MountError as error:
-        if error.call != "mount_setattr" or error.errno != errno.EINVAL:
-            raise
-        return False
-    finally:
-        mounts.unmount(folder)
-    return True
-
-
 def _expect_owners(folder: Path) -> None:
     volumes, target = folder / "volumes", folder / "target"
     volumes.mkdir()

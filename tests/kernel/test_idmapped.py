@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -16,7 +17,7 @@ import pytest
 
 from agent import idmapped
 from agent.delivery import mounts
-from agent.idmapped import FIRST_ID, IDS, allows_idmapped, with_idmapped
+from agent.idmapped import FIRST_ID, IDS, user_namespace, with_idmapped
 from agent.kernel.node import NodeFacts
 from agent.probe import ProbeReport, report
 from tests.kernel.test_tmpfs import Place
@@ -116,6 +117,21 @@ def test_without_an_idmapped_mount_nobody_in_the_pod_owns_or_reads_a_file(place:
     pod = pods(place.target, plain_clone)
     assert pod.read("password") == ["EACCES", 65534, 65534, 0o440]
     assert pod.read("password", 1000, (2000,))[0] == "EACCES"
+
+
+def allows_idmapped(kind: str, folder: Path) -> bool:
+    """Whether a new file system of a kind can be shown through an idmapped mount. Raises as `user_namespace`."""
+    mounts.mount_new(kind, folder)
+    try:
+        with user_namespace() as namespace:
+            os.close(mounts.clone_idmapped(folder, namespace))
+    except mounts.MountError as error:
+        if error.call != "mount_setattr" or error.errno != errno.EINVAL:
+            raise
+        return False
+    finally:
+        mounts.unmount(folder)
+    return True
 
 
 def test_a_tmpfs_allows_it_where_the_kernel_is_not_too_old_and_a_bpffs_does_not(tmp_path: Path) -> None:
