@@ -104,10 +104,14 @@ def test_a_lease_for_writing_keeps_its_own_volume_back_and_no_other(place: Place
 def test_a_volume_that_its_readers_fill_is_closed_all_the_same(place: Place, tmp_path: Path) -> None:
     state = place.begin({"user": b"0", "password": b"one"})
     with ExitStack() as held:
-        with pytest.raises(BehindError):
-            for number in range(200):
-                held.enter_context((place.target / "user").open("rb"))
+        for number in range(200):
+            held.enter_context((place.target / "user").open("rb"))
+            try:
                 place.rotate(user=b"version %d" % number, password=b"%d" % number)
+            except BehindError:
+                break
+        else:
+            pytest.fail("the volume has room for whatever its readers hold open")
         place.engine.close(state)
         assert place.engine.is_closed(state)
         with pytest.raises(PermissionError):
