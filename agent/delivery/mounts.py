@@ -189,6 +189,14 @@ def read_mounts(mountinfo: str = "/proc/self/mountinfo", most: int = -1) -> list
         return parse_mountinfo(os.fsdecode(file.read(most)))
 
 
+def find_mount(mountinfo: str, mount_id: int, most: int) -> Mount | None:
+    """The mount of that id among the first `most` bytes; of the others nothing is parsed, since there may be many."""
+    begins = b"%d " % mount_id
+    with open(mountinfo, "rb") as file:
+        lines = [line for line in file.read(most).split(b"\n") if line.startswith(begins)]
+    return next(iter(parse_mountinfo(os.fsdecode(b"\n".join(lines)))), None)
+
+
 def mounts_below(directory: Path, mounts: list[Mount]) -> list[str]:
     """Mount points at or below a directory, innermost and newest first: the order to unmount them in."""
     prefix = str(directory)

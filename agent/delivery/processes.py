@@ -88,9 +88,8 @@ def _identify(fd: int, mountinfo: str) -> Executable | None:
     mount_id = int(info["mnt_id"])
     inode = int(info["ino"]) if "ino" in info else os.fstat(fd).st_ino
     with suppress(OSError):
-        for mount in mounts.read_mounts(mountinfo, mounts.MOST_OF_OTHERS):
-            if mount.mount_id == mount_id:
-                return Executable(inode, mount.device)
+        if mount := mounts.find_mount(mountinfo, mount_id, mounts.MOST_OF_OTHERS):
+            return Executable(inode, mount.device)
     device = os.fstat(fd).st_dev
     return Executable(inode, os.major(device) << 20 | os.minor(device))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.delivery.mounts import Mount, mounts_below, parse_mountinfo, read_mounts, unescape
+from agent.delivery.mounts import Mount, find_mount, mounts_below, parse_mountinfo, read_mounts, unescape
 
 CAPTURED = r"""24 30 0:22 / /proc rw,nosuid,nodev,noexec,relatime shared:13 - proc proc rw
 611 30 0:57 / /run/kernelsecret rw,nosuid,nodev,relatime - tmpfs tmpfs rw,size=9872k
@@ -80,3 +80,12 @@ def test_of_a_pods_mounts_no_more_is_read_than_was_asked_for(tmp_path: Path) -> 
 def test_a_folder_that_is_named_with_other_ends_of_lines_makes_no_lines_of_its_own(name: str) -> None:
     line = f"7 1 0:5 /{name} /pods/{name} rw shared:1 master:2 propagate_from:3 - tmpfs tmpfs rw\n"
     assert parse_mountinfo(line * 2) == [Mount(7, f"/pods/{name}", "tmpfs", 5, "tmpfs", f"/{name}")] * 2
+
+
+def test_one_mount_is_found_by_its_whole_number(tmp_path: Path) -> None:
+    (tmp_path / "mountinfo").write_text(CAPTURED)
+    for mount in parse_mountinfo(CAPTURED):
+        assert find_mount(str(tmp_path / "mountinfo"), mount.mount_id, 1 << 20) == mount
+    for number in (2, 61, 6110, 999):
+        assert find_mount(str(tmp_path / "mountinfo"), number, 1 << 20) is None
+    assert find_mount(str(tmp_path / "mountinfo"), 701, 100) is None
