@@ -29,7 +29,7 @@ TAIL: Final = """
 nginx opens a file twice, for certificate and for key. Where a rotation comes between the two, it refuses the reload and
 goes on with the pair that it has; the reload after the last rotation always takes the new pair.
 
-Node's `fs.realpathSync`, and so `require`, and Java's `toRealPath` are among the calls that know no prefix.
+Node's `fs.realpathSync.native` and Java's `toRealPath` are among the calls that know no prefix.
 """
 
 
