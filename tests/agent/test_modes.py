@@ -12,7 +12,6 @@ from kernelsecret import names
 from kernelsecret.cli.simulation.pod import Pod
 from tests.agent.harness import Node
 from tests.agent.opening import opened
-from tests.agent.preload.node_place import publish_shim, with_shim
 from tests.agent.tree import Tree, files_of
 from tests.modes.asking import FIRST, FOLDER, NAME, answers
 from tests.modes.table import ROWS, Row, Way
@@ -52,8 +51,8 @@ async def met(way: Way) -> dict[str, str]:
             # The mode `preload` is ordinary files also on a node that could do more.
             await node.started(engine="tmpfs" if way is Way.TMPFS else "iter")
             if is_preload:
-                shim = with_shim(node, published)
-                await publish_shim(node, shim)
+                shim = node.preload(published)
+                await node.publish(shim)
                 volumes[f"{names.GROUP}/shim"] = shim.target
             await node.publish(published)
             return await answers(NodePlace(node, pod, volumes, SHIMMED if is_preload else {}))
