@@ -83,7 +83,8 @@ class Case(NamedTuple):
 EACH = "works on the only node"
 CASES = [
     Case("order-iter", "order-waived", "ebpf", (EACH,)),
-    Case("order-tmpfs", "order-waived", "ebpf", (EACH,)),
+    Case("order-tmpfs", "order-waived", "preload", (EACH, "; not ebpf: ")),
+    Case("order-tmpfs", "order-waived", "ebpf", (EACH,), "ebpf"),
     Case("order-plain", "order-waived", "", ("rule placement", LABEL_ENGINE)),
     Case("order-iter", "order-strict", "ebpf", (EACH,)),
     Case("order-tmpfs", "order-strict", "", ("rule placement", "`iter` or `rewrite`")),
@@ -100,13 +101,13 @@ CASES = [
     Case("order-iter", "order-waived", "ebpf", (EACH,), "auto"),
     # With a user namespace of its own.
     Case("order-iter", "order-waived", "preload", ("; not ebpf: ",), host_users=False),
-    Case("order-tmpfs", "order-waived", "ebpf", (EACH,), host_users=False),
+    Case("order-tmpfs", "order-waived", "preload", (EACH, "ordinary files are for `preload`"), host_users=False),
     Case("order-tmpfs", "order-waived", "preload", (EACH,), "preload", host_users=False),
     Case("order-unmapped", "order-waived", "", ("rule placement", LABEL_IDMAPPED), host_users=False),
     Case("order-unsaid", "order-waived", "", ("rule placement", LABEL_IDMAPPED), host_users=False),
     Case("order-unmapped", "order-all", "vault-agent", ("; not preload: ",), host_users=False),
     Case("order-tmpfs", "order-strict", "", ("rule mode", "spec.hostUsers", "bpffs"), host_users=False),
-    Case("order-unmapped", "order-waived", "ebpf", (EACH,), host_users=True),
+    Case("order-unmapped", "order-waived", "preload", (EACH,), host_users=True),
 ]
 
 

@@ -21,7 +21,7 @@ from kernelsecret.problems import quoted
 from webhook.policy.modes import mode_problem
 from webhook.policy.nodes import Landing, Node, Nodes
 from webhook.policy.pods import Pod
-from webhook.policy.served import ANYWHERE, UNENFORCED_MODES, Needs, needs
+from webhook.policy.served import ANYWHERE, UNENFORCED_MODES, Needs, by_kernel_alone, needs
 from webhook.policy.steps import ALL, Doubt, Refusal, Rule, Step, Verdict
 from webhook.policy.vault_agent.settings import VaultAgentSettings
 
@@ -153,10 +153,25 @@ def _options(
         # A later mode of the interceptor can be a new one, and so can its waiver.
         why = " and ".join(dict.fromkeys(problem.why for problem in problems))
         raise Refusal(Rule.MODE, problems[0].field, why, problems[0].fix, doubt=doubt)
+    options = _parted(options, passed)
     if len(options) > 1 and (kept := _earlier(pod, interceptor, options)):
         passed |= {one.mode: f"an earlier call chose {kept.mode.value}" for one in options if one is not kept}
         return [kept]
     return options
+
+
+def _parted(options: list[_Option], passed: Reasons) -> list[_Option]:
+    """By ordinary files `ebpf` and `preload` work on the same nodes, and `preload` does more there. So where it comes
+    later, `ebpf` is what the kernel serves, and the later mode is not named in vain."""
+    modes = [option.mode for option in options]
+    if Mode.PRELOAD not in modes or Mode.EBPF not in modes[: modes.index(Mode.PRELOAD)]:
+        return options
+    place = modes.index(Mode.EBPF)
+    wanted = by_kernel_alone(options[place].needs)
+    if wanted is not None:
+        return [*options[:place], _Option(Mode.EBPF, wanted), *options[place + 1 :]]
+    passed[Mode.EBPF] = "bpffs has no idmapped mounts, and ordinary files are for `preload`, which comes later"
+    return [*options[:place], *options[place + 1 :]]
 
 
 def _earlier(pod: Pod, interceptor: SecretInterceptor, options: list[_Option]) -> _Option | None:

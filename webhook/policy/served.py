@@ -73,6 +73,12 @@ _ALL_IDMAPPED: Final = Needs(ALL_ENGINES, True)
 _OTHER_IDMAPPED: Final = Needs(OTHER_ENGINES, True)
 
 
+def by_kernel_alone(wanted: Needs) -> Needs | None:
+    """What is left of needs of `ebpf` where ordinary files are for another mode; None where nothing is."""
+    engines = tuple(engine for engine in wanted.engines if engine in ENFORCING_ENGINES)
+    return wanted._replace(engines=engines) if engines else None
+
+
 def either(words: tuple[str, ...]) -> str:
     """Words of which one will do."""
     return " or ".join(f"`{word}`" for word in words)

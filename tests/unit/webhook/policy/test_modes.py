@@ -73,6 +73,8 @@ def works(mode: str, kind: str, case: Case) -> bool:
         return case.waived
     if mode == "preload":
         return case.waived and engine != "" and (case.host_users or idmapped)
+    if "preload" in case.order[case.order.index(mode) :] and case.waived and case.placement == "prefer":
+        return case.host_users and engine in ("iter", "rewrite")  # ordinary files are for the later one
     if not case.host_users:
         return case.waived and engine == "tmpfs" and idmapped
     return engine in ("iter", "rewrite") or (engine == "tmpfs" and case.waived)
@@ -214,7 +216,10 @@ def test_each_mode_is_told_of_in_the_interceptors_order() -> None:
     choice = choose_mode(thing, by, made(["tmpfs+", "iter+", "iter+"]), SETTINGS, reasons)
     told = [(step.verdict, step.text) for step in mode_steps(by, choice, reasons)]
     assert told == [
-        (Verdict.NO, "mode `ebpf`: it works on 1 of the 3 nodes only"),
+        (
+            Verdict.NO,
+            "mode `ebpf`: bpffs has no idmapped mounts, and ordinary files are for `preload`, which comes later",
+        ),
         (Verdict.YES, "mode `preload`: it works on each of the 3 nodes that the pod can land on"),
         (Verdict.NOTE, "mode `vault-agent`: comes after `preload`"),
     ]
