@@ -81,7 +81,7 @@ def test_an_end_before_there_are_values_starts_nothing() -> None:
 
 def test_signals_go_to_the_command_alone_or_to_its_group() -> None:
     # The shell does not heed the signal, its child does.
-    child = 'trap "echo child; exit" USR1; echo ready; while :; do sleep 0.05; done'
+    child = 'trap "echo child; exit" USR1; echo ready; while kill -0 $PPID; do sleep 0.05; done'
     script = f"trap 'echo shell' USR1; sh -c '{child}' & wait; wait"
     for to_group, heard in ((False, ["shell"]), (True, ["child", "shell"])):
         with supervised(["sh", "-c", script], to_group=to_group) as one:
