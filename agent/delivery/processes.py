@@ -97,11 +97,11 @@ def _identify(fd: int, mountinfo: str) -> Executable | None:
 def is_first(pid: int) -> bool:
     """Whether a process is the first of its container: of a namespace of pids right below the agent's own."""
     try:
-        with open(f"/proc/{pid}/status") as lines:
-            numbers = next((line.split()[1:] for line in lines if line.startswith("NSpid:")), [])
+        with open(f"/proc/{pid}/status", "rb") as lines:  # a process chooses its name: any bytes but a line's end
+            numbers = next((line.split()[1:] for line in lines if line.startswith(b"NSpid:")), [])
     except OSError:
         return False
-    return len(numbers) == 2 and numbers[1] == "1"
+    return len(numbers) == 2 and numbers[1] == b"1"
 
 
 def has_mounted(pid: int, device: int) -> bool:
